@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The plugins of one channel, in order, and what they do with its events. */
+#ifndef QMIG_PLUGIN_CHAIN_H
+#define QMIG_PLUGIN_CHAIN_H
+
+#include "plugin/qmig-plugin.h"
+#include "util/auto.h"
+
+#include <glib.h>
+#include <stdbool.h>
+
+typedef struct QmigChain QmigChain;
+
+/* Where a rewriting chain's output goes. Return false with @error set to end the migration. */
+typedef bool (*QmigChainSink)(void *data, const struct qmig_event *ev, GError **error);
+
+/**
+ * qmig_chain_new() - load, open, configure and ready the plugins of one channel
+ * @specs: (array zero-terminated=1) "NAME", "NAME:key=value,key=value", or a path (has a
+ *         slash) to a shared object in place of NAME. Names: built-in ones first, then
+ *         NAME.so in the directories of $QMIG_PLUGIN_PATH and the installed one.
+ * @sink:  (nullable) receives the events that leave the chain; unused by observers
+ *
+ * Errors: PLUGIN, with the plugin's own words; CONFIG for a name that is not found.
+ */
+QmigChain *qmig_chain_new(const char *const *specs, QmigChainSink sink, void *sink_data,
+                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void qmig_chain_free(QmigChain *chain);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigChain, qmig_chain_free)
+
+/* At least one plugin rewrites: the channel's output is what reaches the sink. */
+bool qmig_chain_rewrites(const QmigChain *chain);
+
+/* Hand one event to the first plugin. Errors: PLUGIN, or the sink's. */
+bool qmig_chain_push(QmigChain *chain, const struct qmig_event *ev, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/* The input ended: `finish` of every plugin, first to last. */
+bool qmig_chain_finish(QmigChain *chain, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* {"<plugin name>": {what it reports}, …}. Same thread as push. (transfer full) */
+JsonObject *qmig_chain_report(QmigChain *chain);
+
+#endif

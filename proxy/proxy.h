@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The proxy: stands between a migrating QEMU and its destination.
+ *
+ * One proxy serves one migration: the group of connections (main, multifd, preempt) that the
+ * source opens to the listening address. It runs in threads of its own.
+ */
+#ifndef QMIG_PROXY_PROXY_H
+#define QMIG_PROXY_PROXY_H
+
+#include "util/address.h"
+#include "util/auto.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct QmigProxy QmigProxy;
+
+typedef struct {
+    const QmigAddress *listen;      /* where the source will connect */
+    const QmigAddress *destination; /* where the destination listens; contacted only when the
+                                       first bytes of a connection are in hand */
+    const char *const *plugins;     /* specs of qmig_chain_new(); NULL = none */
+    uint32_t first_bytes_timeout_ms; /* a connection that stays silent so long, and is no
+                                        preempt channel, ends the session; 0 = 10 000 */
+    uint32_t connect_timeout_ms;     /* for reaching the destination; 0 = 10 000 */
+} QmigProxyConfig;
+
+typedef enum {
+    QMIG_PROXY_WAITING, /* listening, no connection yet */
+    QMIG_PROXY_ACTIVE,  /* carrying a migration */
+    QMIG_PROXY_DONE,    /* every connection ended in good order */
+    QMIG_PROXY_FAILED,  /* ended by an error; qmig_proxy_error() tells */
+} QmigProxyState;
+
+/**
+ * qmig_proxy_start() - listen, and carry the migration that comes
+ *
+ * Plugins are loaded and readied here, so that their refusal comes before anything is touched.
+ * Errors: CONFIG, PLUGIN, IO.
+ */
+QmigProxy *qmig_proxy_start(const QmigProxyConfig *config, GError **error)
+    G_GNUC_WARN_UNUSED_RESULT;
+
+/* Where it listens, with the port the kernel chose. Borrowed. */
+const QmigAddress *qmig_proxy_address(const QmigProxy *proxy);
+
+/* Threads: any. */
+QmigProxyState qmig_proxy_state(const QmigProxy *proxy);
+
+/* What ended a FAILED session: side, channel, stream position. (transfer full) (nullable) */
+GError *qmig_proxy_error(const QmigProxy *proxy);
+
+/* Wait until DONE or FAILED. Return: false when @timeout_ms passed first; -1 = for ever. */
+bool qmig_proxy_wait(QmigProxy *proxy, int timeout_ms);
+
+/* A descriptor that becomes readable once DONE or FAILED; borrowed, for poll(2). */
+int qmig_proxy_done_fd(const QmigProxy *proxy);
+
+/**
+ * qmig_proxy_snapshot() - what is known now, as JSON
+ *
+ * { "state": "active",
+ *   "channels": [ { "kind": "main", "bytes_forward": n, "bytes_reverse": n,
+ *                   "mode": "observe" | "rewrite" | "raw", "raw_reason": "…" }, … ],
+ *   "return_path": { "shut": 0 | n | absent, "pongs": n },
+ *   "backlog": n,                     bytes taken from the source and not yet given on
+ *   "plugins": { "stats": { … } },    from the last report, at most 200 ms old
+ *   "notices": [ "…" ],
+ *   "error": { "code": "…", "message": "…" } }
+ *
+ * Threads: any. Never waits for the data path. (transfer full)
+ */
+JsonObject *qmig_proxy_snapshot(QmigProxy *proxy);
+
+/* Bytes taken from the source and not yet written to the destination. Threads: any. */
+uint64_t qmig_proxy_backlog(const QmigProxy *proxy);
+
+/* End every connection at once (both legs), join the threads, remove the listening socket. */
+void qmig_proxy_free(QmigProxy *proxy);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigProxy, qmig_proxy_free)
+
+#endif
