@@ -25,7 +25,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigDecoder, qmig_decoder_free)
 /**
  * qmig_decoder_push() - lend the next bytes of the stream
  * @d:    decoder; qmig_decoder_next() must have said NEED_MORE since the last push
- * @data: borrowed until qmig_decoder_next() says NEED_MORE
+ * @data: borrowed until the next push (or the end of the decoder)
  * @len:  bytes; 0 is allowed
  *
  * Any split of a stream into pushes gives the same events, but for QMIG_EVENT_BYTES, which
@@ -39,15 +39,15 @@ void qmig_decoder_eof(QmigDecoder *d);
 /**
  * qmig_decoder_next() - produce the next event
  * @d:     decoder
- * @ev:    (out) event; what it points to is borrowed from @d or from the pushed bytes until
- *         the next call
+ * @ev:    (out) event; its payload (page, data, bytes) is borrowed from @d or from the pushed
+ *         bytes until the next push, names are until the next call
  * @error: (out) set only when QMIG_DECODE_FAILED is returned
  *
  * Never blocks, never reads a descriptor, takes no memory per page. What it does not know but
  * can step over it hands on as QMIG_EVENT_BYTES after a QMIG_EVENT_RAW note saying why;
  * FAILED is for bytes that no QEMU writes.
  * Threads: any one thread at a time.
- * Errors:  PROTOCOL (bad magic, flag, length), LIMIT (see stream/limits.h). The message names
+ * Errors:  PROTOCOL (bad magic, flag, length), LIMIT (see stream/bounds.h). The message names
  *          the place: record, block, stream offset.
  */
 QmigDecodeResult qmig_decoder_next(QmigDecoder *d, struct qmig_event *ev, GError **error)

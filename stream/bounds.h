@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Every bound on what a peer may ask of the decoders, with its reason. */
+#ifndef QMIG_STREAM_BOUNDS_H
+#define QMIG_STREAM_BOUNDS_H
+
+enum {
+    /* QEMU's machine type names have some 20 characters. */
+    QMIG_LIMIT_MACHINE_NAME = 255,
+    /* Some 25 capabilities exist; each name is a cstr. */
+    QMIG_LIMIT_CONFIG_CAPABILITIES = 128,
+    /* Arm can have 64 KiB target pages; no target has larger ones. */
+    QMIG_LIMIT_PAGE_BITS = 16,
+    QMIG_LIMIT_PAGE_BITS_MIN = 10,
+    /* A PC has 8 blocks; hundreds of hot-plugged DIMMs and ROMs stay below. */
+    QMIG_LIMIT_RAM_BLOCKS = 4096,
+    /* One record that must be in one piece: a command (be16 length) is the largest beside a
+       page; zlib's bound for a page adds a few bytes. */
+    QMIG_LIMIT_RECORD = (1 << QMIG_LIMIT_PAGE_BITS) + 1024,
+    /* Copy of device state and description. A PC's is some 200 KiB, a 255-vCPU guest's a few
+       MiB, one with a large virtio-gpu or VFIO device tens of MiB. Beyond, the stream still
+       passes; only the device sections are not split. */
+    QMIG_LIMIT_TAIL = 64 << 20,
+    /* Nesting of the description's JSON: structs in structs, subsections. Seen: 12. */
+    QMIG_LIMIT_DESCRIPTION_DEPTH = 100,
+    /* QEMU's source refuses return-path messages over 512 bytes. */
+    QMIG_LIMIT_RP_MESSAGE = 512,
+};
+
+#endif

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * RAM records, bytes -> events. The grammar is in stream/format.h.
+ *
+ * qmig_ram_parse() runs once for every page of a migration, so it touches the head of a record
+ * only, never the page, and leaves everything rare to functions of its own.
+ */
+#include "stream/decoder-priv.h"
+#include "stream/format.h"
+#include "stream/bounds.h"
+#include "util/error.h"
+
+#include <inttypes.h>
+
+/* zlib's compressBound() for small inputs, rounded up: what QEMU checks against. */
+#define ZLIB_BOUND(page_size) ((page_size) + ((page_size) >> 9) + 64)
+
+static QmigParse
+fail(const QmigDecoder *d, GError **error, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
+
+static QmigParse
+fail(const QmigDecoder *d, GError **error, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    qmig_set_error(error, QMIG_ERROR_PROTOCOL, "ram: %s (stream offset %" PRIu64 ")", text,
+                   d->offset);
+    return QMIG_PARSE_FAILED;
+}
+
+static const QmigRamBlock *
+find_block(const QmigDecoder *d, const uint8_t *name, size_t len)
+{
+    for (guint i = 0; i < d->blocks->len; i++) {
+        const QmigRamBlock *block = g_ptr_array_index(d->blocks, i);
+
+        if (block->public.name_length == len && memcmp(block->name, name, len) == 0) {
+            return block;
+        }
+    }
+    return NULL;
+}
+
+/* The block a page record is for: named in the record, or the current one. */
+static QmigParse
+take_block(const QmigDecoder *d, QmigCursor *c, bool continued, const QmigRamBlock **block,
+           GError **error)
+{
+    const uint8_t *name;
+    uint8_t len;
+
+    if (G_LIKELY(continued)) {
+        *block = d->block;
+        return d->block != NULL
+                   ? QMIG_PARSE_DONE
+                   : fail(d, error, "a page continues a block, but none was named before");
+    }
+    if (!(qmig_cursor_u8(c, &len) && qmig_cursor_bytes(c, len, &name))) {
+        return QMIG_PARSE_SHORT;
+    }
+    *block = find_block(d, name, len);
+    return *block != NULL ? QMIG_PARSE_DONE
+                          : fail(d, error, "page in unknown block \"%.*s\"", len, name);
+}
+
+/* The payload of a page record whose head has been taken; its length goes to @length. */
+static QmigParse
+take_payload(const QmigDecoder *d, QmigCursor *c, unsigned kind, uint32_t *length,
+             GError **error)
+{
+    uint8_t encoding;
+    uint16_t n16;
+
+    switch (kind) {
+    case QMIG_PAGE_ZERO:
+        *length = 1;
+        return QMIG_PARSE_DONE;
+    case QMIG_PAGE_NORMAL:
+        *length = d->page_size;
+        return QMIG_PARSE_DONE;
+    case QMIG_PAGE_XBZRLE:
+        if (!(qmig_cursor_u8(c, &encoding) && qmig_cursor_be16(c, &n16))) {
+            return QMIG_PARSE_SHORT;
+        }
+        *length = n16;
+        if (encoding != WIRE_XBZRLE_ENCODING || n16 > d->page_size) {
+            return fail(d, error, "XBZRLE page with encoding %u and %u bytes, wanted 1 and <= %u",
+                        encoding, n16, d->page_size);
+        }
+        return QMIG_PARSE_DONE;
+    case QMIG_PAGE_ZLIB:
+    default:
+        if (!qmig_cursor_be32(c, length)) {
+            return QMIG_PARSE_SHORT;
+        }
+        if (*length > ZLIB_BOUND(d->page_size)) {
+            return fail(d, error, "zlib page of %u bytes, limit %u", *length,
+                        ZLIB_BOUND(d->page_size));
+        }
+        return QMIG_PARSE_DONE;
+    }
+}
+
+static QmigParse
+parse_page(QmigDecoder *d, QmigCursor *c, uint64_t word, size_t *need, struct qmig_event *ev,
+           GError **error)
+{
+    unsigned kind = word & (d->page_size - 1) & ~(uint64_t)WIRE_RAM_CONTINUE;
+    bool continued = word & WIRE_RAM_CONTINUE;
+    uint64_t offset = word & ~(uint64_t)(d->page_size - 1);
+    const uint8_t *head = c->p - sizeof word, *data;
+    const QmigRamBlock *block;
+    uint32_t length;
+    QmigParse result = take_block(d, c, continued, &block, error);
+
+    if (result != QMIG_PARSE_DONE) {
+        return result;
+    }
+    if (offset >= block->public.used_length) {
+        return fail(d, error, "block \"%s\": page offset 0x%" PRIx64 " beyond length 0x%" PRIx64,
+                    block->name, offset, block->public.used_length);
+    }
+    result = take_payload(d, c, kind, &length, error);
+    if (result != QMIG_PARSE_DONE) {
+        return result;
+    }
+    if (!qmig_cursor_bytes(c, length, &data)) {
+        *need = (size_t)(c->p - head) + length;
+        return QMIG_PARSE_SHORT;
+    }
+
+    d->block = block;
+    qmig_decoder_event(d, ev, QMIG_EVENT_PAGE);
+    ev->u.page = (struct qmig_event_page){
+        .block = &block->public,
+        .offset = offset,
+        .data = data,
+        .length = length,
+        .kind = (uint16_t)kind,
+        .continued = continued,
+    };
+    return QMIG_PARSE_DONE;
+}
+
+static QmigParse
+parse_mem_size(QmigDecoder *d, uint64_t word, struct qmig_event *ev, GError **error)
+{
+    uint64_t total = word & ~(uint64_t)(d->page_size - 1);
+
+    if (d->list_seen) {
+        return fail(d, error, "a second block list");
+    }
+    qmig_decoder_event(d, ev, QMIG_EVENT_RAM_SIZE);
+    ev->u.ram_size.total = total;
+    d->list_seen = true;
+    d->list_left = total;
+    if (d->postcopy_pages != 0 && d->postcopy_pages != d->page_size) {
+        /* Blocks of other page sizes carry one more field, and nothing says which do. */
+        qmig_decoder_go_raw(d, "block list of a postcopy guest with huge pages (page sizes 0x%"
+                               PRIx64 "): its entries' layout is not announced",
+                            d->postcopy_pages);
+    } else if (total != 0) {
+        d->state = STATE_RAM_LIST;
+    }
+    return QMIG_PARSE_DONE;
+}
+
+QmigParse
+qmig_ram_parse(QmigDecoder *d, QmigCursor *c, size_t *need, struct qmig_event *ev,
+               GError **error)
+{
+    uint64_t word;
+
+    if (!qmig_cursor_be64(c, &word)) {
+        return QMIG_PARSE_SHORT;
+    }
+    switch (word & (d->page_size - 1) & ~(uint64_t)WIRE_RAM_CONTINUE) {
+    case QMIG_PAGE_NORMAL:
+    case QMIG_PAGE_ZERO:
+    case QMIG_PAGE_XBZRLE:
+    case QMIG_PAGE_ZLIB:
+        return parse_page(d, c, word, need, ev, error);
+    case WIRE_RAM_MEM_SIZE:
+        if (!(word & WIRE_RAM_CONTINUE)) {
+            return parse_mem_size(d, word, ev, error);
+        }
+        break;
+    case WIRE_RAM_EOS:
+        if (word == WIRE_RAM_EOS) {
+            qmig_decoder_event(d, ev, QMIG_EVENT_RAM_EOS);
+            d->state = STATE_FOOTER;
+            return QMIG_PARSE_DONE;
+        }
+        break;
+    case WIRE_RAM_FLUSH:
+    case WIRE_RAM_HOOK:
+        if (word == WIRE_RAM_FLUSH || word == WIRE_RAM_HOOK) {
+            qmig_decoder_event(
+                d, ev, word == WIRE_RAM_HOOK ? QMIG_EVENT_RAM_HOOK : QMIG_EVENT_RAM_FLUSH);
+            return QMIG_PARSE_DONE;
+        }
+        break;
+    default:
+        break;
+    }
+    return fail(d, error, "record 0x%016" PRIx64 " has an unknown combination of flags", word);
+}
+
+QmigParse
+qmig_ram_parse_list(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev, GError **error)
+{
+    g_autofree QmigRamBlock *block = g_new0(QmigRamBlock, 1);
+    uint8_t name_len;
+
+    if (!(qmig_cursor_cstr(c, block->name, &name_len) &&
+          qmig_cursor_be64(c, &block->public.used_length) &&
+          (!d->ignore_shared || qmig_cursor_be64(c, &block->public.gpa)))) {
+        return QMIG_PARSE_SHORT;
+    }
+    if (block->public.used_length > d->list_left) {
+        return fail(d, error,
+                    "block \"%s\": length 0x%" PRIx64 " exceeds the 0x%" PRIx64
+                    " bytes left of the total",
+                    block->name, block->public.used_length, d->list_left);
+    }
+    if (find_block(d, (const uint8_t *)block->name, name_len) != NULL) {
+        return fail(d, error, "block \"%s\" is listed twice", block->name);
+    }
+    if (d->blocks->len == QMIG_LIMIT_RAM_BLOCKS) {
+        return fail(d, error, "more than %d RAM blocks", QMIG_LIMIT_RAM_BLOCKS);
+    }
+
+    block->public.size = sizeof block->public;
+    block->public.index = d->blocks->len;
+    block->public.name = block->name;
+    block->public.name_length = name_len;
+    block->public.page_size = d->page_size;
+    qmig_decoder_event(d, ev, QMIG_EVENT_RAM_BLOCK);
+    ev->u.ram_block.block = &block->public;
+    ev->u.ram_block.has_gpa = d->ignore_shared;
+    d->list_left -= block->public.used_length;
+    if (d->list_left == 0) {
+        d->state = STATE_RAM;
+    }
+    g_ptr_array_add(d->blocks, g_steal_pointer(&block));
+    return QMIG_PARSE_DONE;
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Splitting device state with the description; see stream/tail.h. */
+#include "stream/tail.h"
+
+#include "stream/format.h"
+#include "stream/bounds.h"
+#include "stream/qmig-event.h"
+#include "util/auto.h"
+#include "util/cursor.h"
+#include "util/error.h"
+
+#include <inttypes.h>
+
+typedef struct json_tokener JsonTokener;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(JsonTokener, json_tokener_free)
+
+static void
+clear_device(gpointer data)
+{
+    QmigTailDevice *device = data;
+
+    g_free(device->name);
+}
+
+void
+qmig_tail_clear(QmigTail *tail)
+{
+    g_clear_pointer(&tail->devices, g_array_unref);
+}
+
+/* 00 06 be32 n '{', with n reaching exactly to the end: no device state looks like that. */
+static bool
+find_description(const uint8_t *data, size_t len, QmigTail *tail, GError **error)
+{
+    for (size_t back = 7; back <= len; back++) {
+        QmigCursor c = qmig_cursor(data + len - back, back);
+        uint8_t eof, type;
+        uint32_t n;
+
+        if (qmig_cursor_u8(&c, &eof) && eof == WIRE_EOF && qmig_cursor_u8(&c, &type) &&
+            type == WIRE_DESCRIPTION && qmig_cursor_be32(&c, &n) &&
+            n == qmig_cursor_left(&c) && *c.p == '{') {
+            tail->json = len - n;
+            tail->json_len = n;
+            return true;
+        }
+    }
+    return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                          "tail: no description reaches to the end of its %zu bytes", len);
+}
+
+static JsonObject *
+parse_description(const uint8_t *data, size_t len, GError **error)
+{
+    g_autoptr(JsonTokener) tok = json_tokener_new_ex(QMIG_LIMIT_DESCRIPTION_DEPTH);
+    JsonObject *json = json_tokener_parse_ex(tok, (const char *)data, (int)len);
+
+    if (json == NULL) {
+        qmig_set_error(error, QMIG_ERROR_PROTOCOL, "description: %s at byte %zu of %zu",
+                       json_tokener_error_desc(json_tokener_get_error(tok)),
+                       json_tokener_get_parse_end(tok), len);
+    }
+    return json;
+}
+
+/* A non-negative integer member; @fallback when absent. False when it is something else. */
+static bool
+get_number(JsonObject *object, const char *key, uint64_t fallback, uint64_t *out)
+{
+    JsonObject *member;
+
+    *out = fallback;
+    if (!json_object_object_get_ex(object, key, &member)) {
+        return true;
+    }
+    if (!json_object_is_type(member, json_type_int) || json_object_get_int64(member) < 0) {
+        return false;
+    }
+    *out = (uint64_t)json_object_get_int64(member);
+    return true;
+}
+
+static const char *
+get_string(JsonObject *object, const char *key)
+{
+    JsonObject *member;
+
+    return json_object_object_get_ex(object, key, &member) &&
+                   json_object_is_type(member, json_type_string)
+               ? json_object_get_string(member)
+               : NULL;
+}
+
+static JsonObject *
+get_list(JsonObject *object, const char *key)
+{
+    JsonObject *member;
+
+    return json_object_object_get_ex(object, key, &member) &&
+                   json_object_is_type(member, json_type_array)
+               ? member
+               : NULL;
+}
+
+/* No sum below may pass this: a section cannot be longer than its tail. */
+static bool
+add_bounded(uint64_t *sum, uint64_t size, uint64_t times)
+{
+    uint64_t product;
+
+    return !__builtin_mul_overflow(size, times, &product) &&
+           !__builtin_add_overflow(*sum, product, sum) && *sum <= QMIG_LIMIT_TAIL;
+}
+
+/*
+ * Length of a described state on the wire:
+ *   sum of size * array_len over the fields (size includes what is nested in a field)
+ *   + for each subsection: type byte, cstr name, be32 version, its own length.
+ */
+static bool
+described_length(JsonObject *state, uint64_t *sum)
+{
+    JsonObject *fields = get_list(state, "fields");
+    JsonObject *subs = get_list(state, "subsections");
+
+    for (size_t i = 0; fields != NULL && i < json_object_array_length(fields); i++) {
+        JsonObject *field = json_object_array_get_idx(fields, i);
+        uint64_t size, times;
+
+        if (!get_number(field, "size", 0, &size) || !get_number(field, "array_len", 1, &times) ||
+            !add_bounded(sum, size, times)) {
+            return false;
+        }
+    }
+    /* The depth of this recursion is the depth of the JSON, bounded when it was parsed. */
+    for (size_t i = 0; subs != NULL && i < json_object_array_length(subs); i++) {
+        JsonObject *sub = json_object_array_get_idx(subs, i);
+        const char *name = get_string(sub, "vmsd_name");
+
+        if (name == NULL || !add_bounded(sum, 1 + 1 + strlen(name) + 4, 1) ||
+            !described_length(sub, sum)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Head, state and footer of one section whose state has @length bytes. */
+static bool
+take_section(QmigCursor *c, const uint8_t *base, uint64_t length, QmigTailDevice *device)
+{
+    uint32_t footer_id;
+    uint8_t type, mark, name_len;
+    char name[256];
+
+    if (!(qmig_cursor_u8(c, &type) && type == QMIG_SECTION_FULL &&
+          qmig_cursor_be32(c, &device->section_id) && qmig_cursor_cstr(c, name, &name_len) &&
+          qmig_cursor_be32(c, &device->instance) && qmig_cursor_be32(c, &device->version))) {
+        return false;
+    }
+    device->start = (size_t)(c->p - base);
+    device->length = (size_t)length;
+    if (!(qmig_cursor_skip(c, device->length) && qmig_cursor_u8(c, &mark) &&
+          mark == WIRE_FOOTER && qmig_cursor_be32(c, &footer_id) &&
+          footer_id == device->section_id)) {
+        return false;
+    }
+    device->name = g_strndup(name, name_len);
+    return true;
+}
+
+/* Does the section at @c carry this name and instance? The description also lists the sections
+ * that went by before RAM; those are not in the tail. */
+static bool
+is_next(QmigCursor c, const char *name, uint64_t instance)
+{
+    uint8_t type, name_len;
+    uint32_t id, wire_instance;
+    char wire_name[256];
+
+    return qmig_cursor_u8(&c, &type) && type == QMIG_SECTION_FULL && qmig_cursor_be32(&c, &id) &&
+           qmig_cursor_cstr(&c, wire_name, &name_len) && strcmp(wire_name, name) == 0 &&
+           qmig_cursor_be32(&c, &wire_instance) && wire_instance == instance;
+}
+
+static bool
+split_sections(const uint8_t *data, JsonObject *description, QmigTail *tail, GError **error)
+{
+    /* What lies before 00 06 be32. */
+    QmigCursor c = qmig_cursor(data, tail->json - 6);
+    JsonObject *devices = get_list(description, "devices");
+
+    for (size_t i = 0; devices != NULL && i < json_object_array_length(devices); i++) {
+        JsonObject *state = json_object_array_get_idx(devices, i);
+        const char *name = get_string(state, "name");
+        uint64_t instance, length = 0;
+        QmigTailDevice device = { 0 };
+        size_t at = (size_t)(c.p - data);
+
+        if (name == NULL || !get_number(state, "instance_id", 0, &instance) ||
+            !is_next(c, name, instance)) {
+            continue;
+        }
+        if (!get_number(state, "size", 0, &length) ||
+            (length == 0 && !described_length(state, &length)) ||
+            !take_section(&c, data, length, &device)) {
+            return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                                  "tail: section \"%s\" at byte %zu does not have the %" PRIu64
+                                  " bytes of state its description tells",
+                                  name, at, length);
+        }
+        g_array_append_val(tail->devices, device);
+    }
+    if (qmig_cursor_left(&c) != 0) {
+        return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                              "tail: the %zu bytes from byte %zu are in no described section",
+                              qmig_cursor_left(&c), (size_t)(c.p - data));
+    }
+    return true;
+}
+
+bool
+qmig_tail_parse(const uint8_t *data, size_t len, QmigTail *tail, GError **error)
+{
+    g_autoptr(JsonObject) description = NULL;
+
+    *tail = (QmigTail){ .devices = g_array_new(FALSE, FALSE, sizeof(QmigTailDevice)) };
+    g_array_set_clear_func(tail->devices, clear_device);
+    if (!find_description(data, len, tail, error)) {
+        return false;
+    }
+    description = parse_description(data + tail->json, tail->json_len, error);
+    return description != NULL && split_sections(data, description, tail, error);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The carry buffer; see stream/window.h. */
+#include "stream/window.h"
+
+#include "util/error.h"
+
+void
+qmig_window_init(QmigWindow *w, size_t max_record)
+{
+    *w = (QmigWindow){ .carry = g_malloc(max_record), .spare = g_malloc(max_record),
+                       .cap = max_record };
+}
+
+void
+qmig_window_clear(QmigWindow *w)
+{
+    g_free(w->carry);
+    g_free(w->spare);
+    *w = (QmigWindow){ 0 };
+}
+
+void
+qmig_window_push(QmigWindow *w, const void *data, size_t len)
+{
+    g_assert(w->in_len == 0);
+    w->in = data;
+    w->in_len = len;
+}
+
+/* Move @n pushed bytes behind the carried ones. */
+static bool
+collect(QmigWindow *w, size_t n, GError **error)
+{
+    if (w->cap - w->carry_len < n) {
+        return qmig_set_error(error, QMIG_ERROR_LIMIT, "a record has more than %zu bytes",
+                              w->cap);
+    }
+    memcpy(w->carry + w->carry_len, w->in, n);
+    w->carry_len += n;
+    w->in += n;
+    w->in_len -= n;
+    return true;
+}
+
+/* The record begun in the carry buffer: feed it until it is whole, and no further. */
+static QmigDecodeResult
+step_carried(QmigWindow *w, QmigParseFn parse, void *self, void *out, size_t *consumed,
+             GError **error)
+{
+    for (;;) {
+        size_t want = w->need - w->carry_len;
+
+        if (!collect(w, MIN(want, w->in_len), error)) {
+            return QMIG_DECODE_FAILED;
+        }
+        if (w->carry_len < w->need) {
+            return QMIG_DECODE_NEED_MORE;
+        }
+        QmigCursor c = qmig_cursor(w->carry, w->carry_len);
+        w->need = w->carry_len + 1;
+        switch (parse(self, &c, &w->need, out, error)) {
+        case QMIG_PARSE_DONE: {
+            uint8_t *used = w->carry;
+
+            g_assert(qmig_cursor_left(&c) == 0);
+            *consumed = w->carry_len;
+            w->carry = w->spare;
+            w->spare = used;
+            w->carry_len = 0;
+            return QMIG_DECODE_EVENT;
+        }
+        case QMIG_PARSE_SHORT:
+            break;
+        case QMIG_PARSE_FAILED:
+        default:
+            return QMIG_DECODE_FAILED;
+        }
+    }
+}
+
+QmigDecodeResult
+qmig_window_step(QmigWindow *w, QmigParseFn parse, void *self, void *out, size_t *consumed,
+                 GError **error)
+{
+    if (G_UNLIKELY(w->carry_len > 0)) {
+        return step_carried(w, parse, self, out, consumed, error);
+    }
+    if (w->in_len == 0) {
+        return QMIG_DECODE_NEED_MORE;
+    }
+
+    QmigCursor c = qmig_cursor(w->in, w->in_len);
+    size_t need = w->in_len + 1;
+    switch (parse(self, &c, &need, out, error)) {
+    case QMIG_PARSE_DONE:
+        *consumed = (size_t)(c.p - w->in);
+        w->in += *consumed;
+        w->in_len -= *consumed;
+        return QMIG_DECODE_EVENT;
+    case QMIG_PARSE_SHORT:
+        w->need = need;
+        return collect(w, w->in_len, error) ? QMIG_DECODE_NEED_MORE : QMIG_DECODE_FAILED;
+    case QMIG_PARSE_FAILED:
+    default:
+        return QMIG_DECODE_FAILED;
+    }
+}
+
+size_t
+qmig_window_take(QmigWindow *w, uint64_t max, const uint8_t **data)
+{
+    size_t n = w->in_len < max ? w->in_len : (size_t)max;
+
+    g_assert(w->carry_len == 0);
+    *data = w->in;
+    w->in += n;
+    w->in_len -= n;
+    return n;
+}
