@@ -54,7 +54,7 @@ struct QmigDecoder {
     bool raw_pending; /* the note is still to be given */
 
     GByteArray *tail; /* owned copy; NULL once beyond its limit */
-    bool eof_seen;    /* the EOF byte came as an item: nothing but a description may follow */
+    bool eof_seen;    /* the EOF byte was an item: only a description may follow */
     struct QmigNotes *notes;
 };
 
@@ -64,9 +64,13 @@ void qmig_decoder_event(const QmigDecoder *d, struct qmig_event *ev, unsigned ki
 /* From the next byte on the stream is handed on unread, because of @fmt…. */
 void qmig_decoder_go_raw(QmigDecoder *d, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
+/* Set @error (PROTOCOL) with the stream offset added, and return QMIG_PARSE_FAILED. */
+QmigParse qmig_decoder_fail(const QmigDecoder *d, GError **error, const char *fmt, ...)
+    G_GNUC_PRINTF(3, 4);
+
 /* Parsers of RAM records (ram.c). */
-QmigParse qmig_ram_parse(QmigDecoder *d, QmigCursor *c, size_t *need, struct qmig_event *ev,
-                         GError **error);
+QmigParse qmig_ram_parse(QmigDecoder *d, QmigCursor *c, size_t *need,
+                         struct qmig_event *ev, GError **error);
 QmigParse qmig_ram_parse_list(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev,
                               GError **error);
 

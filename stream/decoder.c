@@ -8,9 +8,9 @@
  */
 #include "stream/decoder.h"
 
+#include "stream/bounds.h"
 #include "stream/decoder-priv.h"
 #include "stream/format.h"
-#include "stream/bounds.h"
 #include "util/error.h"
 
 #include <inttypes.h>
@@ -63,11 +63,8 @@ qmig_decoder_go_raw(QmigDecoder *d, const char *fmt, ...)
     d->state = STATE_RAW;
 }
 
-static QmigParse fail(const QmigDecoder *d, GError **error, const char *fmt, ...)
-    G_GNUC_PRINTF(3, 4);
-
-static QmigParse
-fail(const QmigDecoder *d, GError **error, const char *fmt, ...)
+QmigParse
+qmig_decoder_fail(const QmigDecoder *d, GError **error, const char *fmt, ...)
 {
     va_list ap;
 
@@ -88,8 +85,9 @@ parse_header(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev, GError **erro
         return QMIG_PARSE_SHORT;
     }
     if (magic != WIRE_MAGIC || version != WIRE_VERSION) {
-        return fail(d, error, "header: magic 0x%08x version %u, wanted 0x%08x (\"QEVM\") and %u",
-                    magic, version, WIRE_MAGIC, WIRE_VERSION);
+        return qmig_decoder_fail(
+            d, error, "header: magic 0x%08x version %u, wanted 0x%08x (\"QEVM\") and %u",
+            magic, version, WIRE_MAGIC, WIRE_VERSION);
     }
     qmig_decoder_event(d, ev, QMIG_EVENT_HEADER);
     ev->u.header.version = version;
@@ -107,8 +105,9 @@ parse_config(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev, GError **erro
         return QMIG_PARSE_SHORT;
     }
     if (length > QMIG_LIMIT_MACHINE_NAME) {
-        return fail(d, error, "configuration: machine name of %u bytes, limit %d", length,
-                    QMIG_LIMIT_MACHINE_NAME);
+        return qmig_decoder_fail(d, error,
+                                 "configuration: machine name of %u bytes, limit %d",
+                                 length, QMIG_LIMIT_MACHINE_NAME);
     }
     if (!qmig_cursor_bytes(c, length, &machine)) {
         return QMIG_PARSE_SHORT;
@@ -130,8 +129,9 @@ take_page_bits(QmigDecoder *d, QmigCursor *c, GError **error)
         return QMIG_PARSE_SHORT;
     }
     if (bits < QMIG_LIMIT_PAGE_BITS_MIN || bits > QMIG_LIMIT_PAGE_BITS) {
-        return fail(d, error, "configuration: 2^%u byte pages, limits 2^%d and 2^%d", bits,
-                    QMIG_LIMIT_PAGE_BITS_MIN, QMIG_LIMIT_PAGE_BITS);
+        return qmig_decoder_fail(d, error,
+                                 "configuration: 2^%u byte pages, limits 2^%d and 2^%d",
+                                 bits, QMIG_LIMIT_PAGE_BITS_MIN, QMIG_LIMIT_PAGE_BITS);
     }
     d->page_size = 1u << bits;
     return QMIG_PARSE_DONE;
@@ -150,8 +150,8 @@ take_capabilities(QmigDecoder *d, QmigCursor *c, GError **error)
         return QMIG_PARSE_SHORT;
     }
     if (count > QMIG_LIMIT_CONFIG_CAPABILITIES) {
-        return fail(d, error, "configuration: %u capabilities, limit %d", count,
-                    QMIG_LIMIT_CONFIG_CAPABILITIES);
+        return qmig_decoder_fail(d, error, "configuration: %u capabilities, limit %d",
+                                 count, QMIG_LIMIT_CONFIG_CAPABILITIES);
     }
     for (uint32_t i = 0; i < count; i++) {
         if (!qmig_cursor_cstr(c, name, &len)) {
@@ -225,10 +225,13 @@ parse_start(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev, GError **error
     s.name_length = len;
     strcpy(d->section_name, name);
     if (strcmp(name, "ram") != 0 || s.instance != 0 || s.version != WIRE_RAM_VERSION) {
-        qmig_decoder_go_raw(d, "section \"%s\" (instance %u, version %u) has no length and is "
-                               "not known", name, s.instance, s.version);
+        qmig_decoder_go_raw(
+            d,
+            "section \"%s\" (instance %u, version %u) has no length and is "
+            "not known",
+            name, s.instance, s.version);
     } else if (d->ram_seen) {
-        return fail(d, error, "section \"ram\" starts a second time");
+        return qmig_decoder_fail(d, error, "section \"ram\" starts a second time");
     } else {
         d->ram_seen = true;
         d->ram_id = s.id;
@@ -239,7 +242,8 @@ parse_start(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev, GError **error
 }
 
 static QmigParse
-parse_part(QmigDecoder *d, QmigCursor *c, unsigned type, struct qmig_event *ev, GError **error)
+parse_part(QmigDecoder *d, QmigCursor *c, unsigned type, struct qmig_event *ev,
+           GError **error)
 {
     struct qmig_event_section s = { .type = type, .version = WIRE_RAM_VERSION };
 
@@ -247,7 +251,8 @@ parse_part(QmigDecoder *d, QmigCursor *c, unsigned type, struct qmig_event *ev, 
         return QMIG_PARSE_SHORT;
     }
     if (!d->ram_seen || s.id != d->ram_id) {
-        return fail(d, error, "section id %u continues, but never started", s.id);
+        return qmig_decoder_fail(d, error, "section id %u continues, but never started",
+                                 s.id);
     }
     strcpy(d->section_name, "ram");
     s.name_length = (uint32_t)strlen(d->section_name);
@@ -268,8 +273,9 @@ note_command(QmigDecoder *d, const struct qmig_event_command *cmd, GError **erro
         }
     } else if (cmd->command == QMIG_COMMAND_PACKAGED) {
         if (cmd->length != 4 || !qmig_cursor_be32(&c, &d->packaged_length)) {
-            return fail(d, error, "command PACKAGED with %u bytes of data, wanted 4",
-                        cmd->length);
+            return qmig_decoder_fail(d, error,
+                                     "command PACKAGED with %u bytes of data, wanted 4",
+                                     cmd->length);
         }
         d->bulk_left = d->packaged_length;
         d->state = d->bulk_left > 0 ? STATE_PACKAGED : STATE_ITEM;
@@ -313,7 +319,8 @@ enter_full(QmigDecoder *d)
 }
 
 static QmigParse
-parse_item(QmigDecoder *d, QmigCursor *c, size_t *need, struct qmig_event *ev, GError **error)
+parse_item(QmigDecoder *d, QmigCursor *c, size_t *need, struct qmig_event *ev,
+           GError **error)
 {
     uint8_t type;
 
@@ -334,7 +341,8 @@ parse_item(QmigDecoder *d, QmigCursor *c, size_t *need, struct qmig_event *ev, G
         d->state = STATE_TAIL;
         return QMIG_PARSE_DONE;
     default:
-        return fail(d, error, "type byte 0x%02x where a section or command was due", type);
+        return qmig_decoder_fail(
+            d, error, "type byte 0x%02x where a section or command was due", type);
     }
 }
 
@@ -348,9 +356,9 @@ parse_footer(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev, GError **erro
         return QMIG_PARSE_SHORT;
     }
     if (type != WIRE_FOOTER || id != d->section_id) {
-        return fail(d, error,
-                    "section \"%s\": footer 0x%02x with id %u, wanted 0x%02x and id %u",
-                    d->section_name, type, id, WIRE_FOOTER, d->section_id);
+        return qmig_decoder_fail(
+            d, error, "section \"%s\": footer 0x%02x with id %u, wanted 0x%02x and id %u",
+            d->section_name, type, id, WIRE_FOOTER, d->section_id);
     }
     qmig_decoder_event(d, ev, QMIG_EVENT_FOOTER);
     ev->u.footer.id = id;
@@ -452,8 +460,8 @@ static QmigDecodeResult
 next_record(QmigDecoder *d, struct qmig_event *ev, GError **error)
 {
     size_t consumed = 0;
-    QmigDecodeResult result =
-        qmig_window_step(&d->window, parse_record, d, ev, &consumed, error);
+    QmigDecodeResult result = qmig_window_step(&d->window, parse_record, d, ev, &consumed,
+                                               error);
 
     if (result == QMIG_DECODE_EVENT) {
         ev->wire_size = consumed;

@@ -50,8 +50,8 @@ void qmig_decoder_eof(QmigDecoder *d);
  * Errors:  PROTOCOL (bad magic, flag, length), LIMIT (see stream/bounds.h). The message names
  *          the place: record, block, stream offset.
  */
-QmigDecodeResult qmig_decoder_next(QmigDecoder *d, struct qmig_event *ev, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+QmigDecodeResult qmig_decoder_next(QmigDecoder *d, struct qmig_event *ev,
+                                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Bytes taken in so far that events have accounted for. */
 uint64_t qmig_decoder_offset(const QmigDecoder *d);

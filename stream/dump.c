@@ -52,10 +52,12 @@ dump_note(GString *out, const struct qmig_event *ev)
         g_string_append_printf(out, "raw-from-here \"%s\"\n", ev->u.raw.reason);
         break;
     case QMIG_EVENT_DEVICE:
-        g_string_append_printf(out, "device \"%s\" instance %u version %u id %u length %" PRIu64
-                               " sum %08x\n", ev->u.device.name, ev->u.device.instance,
-                               ev->u.device.version, ev->u.device.section_id,
-                               ev->u.device.length, sum(ev->u.device.data, ev->u.device.length));
+        g_string_append_printf(
+            out,
+            "device \"%s\" instance %u version %u id %u length %" PRIu64 " sum %08x\n",
+            ev->u.device.name, ev->u.device.instance, ev->u.device.version,
+            ev->u.device.section_id, ev->u.device.length,
+            sum(ev->u.device.data, ev->u.device.length));
         break;
     case QMIG_EVENT_DESCRIPTION:
         g_string_append_printf(out, "description length %" PRIu64 " sum %08x\n",
@@ -64,7 +66,8 @@ dump_note(GString *out, const struct qmig_event *ev)
         break;
     case QMIG_EVENT_END:
         g_string_append_printf(out, "end %s \"%s\"\n",
-                               ev->u.end.complete ? "complete" : "incomplete", ev->u.end.reason);
+                               ev->u.end.complete ? "complete" : "incomplete",
+                               ev->u.end.reason);
         break;
     default:
         g_string_append_printf(out, "event %u\n", ev->kind);
@@ -131,8 +134,8 @@ qmig_dump_event(GString *out, const struct qmig_event *ev)
         g_string_append_printf(out, "footer id %u\n", ev->u.footer.id);
         break;
     case QMIG_EVENT_COMMAND:
-        g_string_append_printf(out, "command %u length %u sum %08x\n", ev->u.command.command,
-                               ev->u.command.length,
+        g_string_append_printf(out, "command %u length %u sum %08x\n",
+                               ev->u.command.command, ev->u.command.length,
                                sum(ev->u.command.data, ev->u.command.length));
         break;
     case QMIG_EVENT_BYTES:

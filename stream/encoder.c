@@ -15,7 +15,8 @@
 enum {
     MAX_PIECES = 512, /* below IOV_MAX; an event adds two at most */
     SCRATCH = 64 << 10,
-    MAX_HEAD = 8 + 1 + 255 + 16, /* the longest head: section START with the longest name */
+    MAX_HEAD = 8 + 1 + 255 +
+               16, /* the longest head: section START with the longest name */
 };
 
 struct QmigEncoder {
@@ -89,8 +90,7 @@ commit(QmigEncoder *e, size_t mark, const void *payload, size_t len)
     return true;
 }
 
-static bool
-reject(GError **error, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+static bool reject(GError **error, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 static bool
 reject(GError **error, const char *fmt, ...)
@@ -110,9 +110,12 @@ check_page(const struct qmig_event_page *page, GError **error)
     const struct qmig_block *block = page->block;
     bool fits;
 
-    if (page->offset >= block->used_length || (page->offset & (block->page_size - 1)) != 0) {
-        return reject(error, "block \"%s\": page offset 0x%" PRIx64 " is no page of its 0x%"
-                      PRIx64 " bytes", block->name, page->offset, block->used_length);
+    if (page->offset >= block->used_length ||
+        (page->offset & (block->page_size - 1)) != 0) {
+        return reject(error,
+                      "block \"%s\": page offset 0x%" PRIx64
+                      " is no page of its 0x%" PRIx64 " bytes",
+                      block->name, page->offset, block->used_length);
     }
     switch (page->kind) {
     case QMIG_PAGE_ZERO:
@@ -130,7 +133,8 @@ check_page(const struct qmig_event_page *page, GError **error)
     default:
         return reject(error, "page kind 0x%x is not known", page->kind);
     }
-    return fits || reject(error, "page kind 0x%x with %u bytes", page->kind, page->length);
+    return fits ||
+           reject(error, "page kind 0x%x with %u bytes", page->kind, page->length);
 }
 
 static bool
@@ -253,8 +257,8 @@ qmig_encoder_put(QmigEncoder *e, const struct qmig_event *ev, GError **error)
     case QMIG_EVENT_HEADER:
         return put_word(e, (uint64_t)WIRE_MAGIC << 32 | ev->u.header.version);
     case QMIG_EVENT_CONFIG:
-        return put_byte_be32(e, WIRE_CONFIGURATION, ev->u.config.length, ev->u.config.machine,
-                             ev->u.config.length);
+        return put_byte_be32(e, WIRE_CONFIGURATION, ev->u.config.length,
+                             ev->u.config.machine, ev->u.config.length);
     case QMIG_EVENT_CONFIG_SUB:
         return put_config_sub(e, &ev->u.config_sub);
     case QMIG_EVENT_SECTION:

@@ -26,14 +26,15 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigEncoder, qmig_encoder_free)
  * Errors: PROTOCOL for an event that cannot be written (offset beyond the block, length beyond
  *         the format, kind unknown); nothing is appended then.
  */
-bool qmig_encoder_put(QmigEncoder *e, const struct qmig_event *ev, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+bool qmig_encoder_put(QmigEncoder *e, const struct qmig_event *ev,
+                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* No room for another event: write the pending output and call qmig_encoder_clear(). */
 bool qmig_encoder_is_full(const QmigEncoder *e);
 
 /* The pending output, borrowed, for writev(2). Return: number of pieces, at most IOV_MAX. */
-size_t qmig_encoder_pending(const QmigEncoder *e, const struct iovec **iov, size_t *bytes);
+size_t qmig_encoder_pending(const QmigEncoder *e, const struct iovec **iov,
+                            size_t *bytes);
 
 /* Forget the pending output (it was written); the block-name state stays. */
 void qmig_encoder_clear(QmigEncoder *e);

@@ -50,9 +50,9 @@ enum {
 };
 
 enum {
-    WIRE_RAM_VERSION = 4,      /* version_id of section "ram" */
-    WIRE_XBZRLE_ENCODING = 1,  /* ENCODING_FLAG_XBZRLE */
-    WIRE_PAGE_BITS = 12,       /* x86, s390, ppc, riscv; others say so in the configuration */
+    WIRE_RAM_VERSION = 4,     /* version_id of section "ram" */
+    WIRE_XBZRLE_ENCODING = 1, /* ENCODING_FLAG_XBZRLE */
+    WIRE_PAGE_BITS = 12, /* x86, s390, ppc, riscv; others say so in the configuration */
 };
 
 #endif

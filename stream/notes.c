@@ -88,8 +88,8 @@ qmig_notes_free(QmigNotes *notes)
 static void
 fill_device(const QmigNotes *notes, const QmigDecoder *d, struct qmig_event *ev)
 {
-    const QmigTailDevice *device =
-        &g_array_index(notes->tail.devices, QmigTailDevice, notes->next_device);
+    const QmigTailDevice *device = &g_array_index(notes->tail.devices, QmigTailDevice,
+                                                  notes->next_device);
 
     qmig_decoder_event(d, ev, QMIG_EVENT_DEVICE);
     ev->offset = d->offset - d->tail->len + device->start;

@@ -41,10 +41,11 @@ enum qmig_event_kind {
     QMIG_EVENT_EOF = 14,       /* 0x00: no more sections */
 
     /* Notes: no bytes of their own. */
-    QMIG_EVENT_RAW = 64,         /* u.raw: from here the stream is not understood, and why */
-    QMIG_EVENT_DEVICE = 65,      /* u.device: one device section found in the tail */
-    QMIG_EVENT_DESCRIPTION = 66, /* u.description: the JSON text describing device state */
-    QMIG_EVENT_END = 67          /* the input ended; u.end says whether that was complete */
+    QMIG_EVENT_RAW = 64,    /* u.raw: from here the stream is not understood, and why */
+    QMIG_EVENT_DEVICE = 65, /* u.device: one device section found in the tail */
+    QMIG_EVENT_DESCRIPTION =
+        66,             /* u.description: the JSON text describing device state */
+    QMIG_EVENT_END = 67 /* the input ended; u.end says whether that was complete */
 };
 
 /* qmig_event.flags */
@@ -83,7 +84,7 @@ enum qmig_command {
 
 /* What QMIG_EVENT_BYTES carries. */
 enum qmig_bytes_kind {
-    QMIG_BYTES_TAIL = 1,     /* device state, EOF, description: has no lengths on the wire */
+    QMIG_BYTES_TAIL = 1, /* device state, EOF, description: has no lengths on the wire */
     QMIG_BYTES_PACKAGED = 2, /* the blob behind COMMAND PACKAGED */
     QMIG_BYTES_RAW = 3       /* everything behind a QMIG_EVENT_RAW note */
 };
@@ -140,11 +141,13 @@ struct qmig_event_ram_block {
 
 struct qmig_event_page {
     const struct qmig_block *block;
-    uint64_t offset;     /* inside the block, a multiple of the page size */
-    const uint8_t *data; /* payload: page, XBZRLE code or zlib stream; for ZERO the fill byte */
-    uint32_t length;     /* of data, bytes */
-    uint16_t kind;       /* enum qmig_page_kind */
-    uint8_t continued;   /* the wire left the block's name out. The encoder leaves it out only
+    uint64_t offset; /* inside the block, a multiple of the page size */
+    const uint8_t
+        *data; /* payload: page, XBZRLE code or zlib stream; for ZERO the fill byte */
+    uint32_t length; /* of data, bytes */
+    uint16_t kind;   /* enum qmig_page_kind */
+    uint8_t
+        continued; /* the wire left the block's name out. The encoder leaves it out only
                             where that is allowed, whatever this says */
 };
 

@@ -5,31 +5,15 @@
  * qmig_ram_parse() runs once for every page of a migration, so it touches the head of a record
  * only, never the page, and leaves everything rare to functions of its own.
  */
+#include "stream/bounds.h"
 #include "stream/decoder-priv.h"
 #include "stream/format.h"
-#include "stream/bounds.h"
 #include "util/error.h"
 
 #include <inttypes.h>
 
 /* zlib's compressBound() for small inputs, rounded up: what QEMU checks against. */
 #define ZLIB_BOUND(page_size) ((page_size) + ((page_size) >> 9) + 64)
-
-static QmigParse
-fail(const QmigDecoder *d, GError **error, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
-
-static QmigParse
-fail(const QmigDecoder *d, GError **error, const char *fmt, ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    g_autofree char *text = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    qmig_set_error(error, QMIG_ERROR_PROTOCOL, "ram: %s (stream offset %" PRIu64 ")", text,
-                   d->offset);
-    return QMIG_PARSE_FAILED;
-}
 
 static const QmigRamBlock *
 find_block(const QmigDecoder *d, const uint8_t *name, size_t len)
@@ -46,8 +30,8 @@ find_block(const QmigDecoder *d, const uint8_t *name, size_t len)
 
 /* The block a page record is for: named in the record, or the current one. */
 static QmigParse
-take_block(const QmigDecoder *d, QmigCursor *c, bool continued, const QmigRamBlock **block,
-           GError **error)
+take_block(const QmigDecoder *d, QmigCursor *c, bool continued,
+           const QmigRamBlock **block, GError **error)
 {
     const uint8_t *name;
     uint8_t len;
@@ -56,14 +40,18 @@ take_block(const QmigDecoder *d, QmigCursor *c, bool continued, const QmigRamBlo
         *block = d->block;
         return d->block != NULL
                    ? QMIG_PARSE_DONE
-                   : fail(d, error, "a page continues a block, but none was named before");
+                   : qmig_decoder_fail(
+                         d, error,
+                         "ram: a page continues a block, but none was named before");
     }
     if (!(qmig_cursor_u8(c, &len) && qmig_cursor_bytes(c, len, &name))) {
         return QMIG_PARSE_SHORT;
     }
     *block = find_block(d, name, len);
-    return *block != NULL ? QMIG_PARSE_DONE
-                          : fail(d, error, "page in unknown block \"%.*s\"", len, name);
+    return *block != NULL
+               ? QMIG_PARSE_DONE
+               : qmig_decoder_fail(d, error, "ram: page in unknown block \"%.*s\"", len,
+                                   name);
 }
 
 /* The payload of a page record whose head has been taken; its length goes to @length. */
@@ -87,8 +75,10 @@ take_payload(const QmigDecoder *d, QmigCursor *c, unsigned kind, uint32_t *lengt
         }
         *length = n16;
         if (encoding != WIRE_XBZRLE_ENCODING || n16 > d->page_size) {
-            return fail(d, error, "XBZRLE page with encoding %u and %u bytes, wanted 1 and <= %u",
-                        encoding, n16, d->page_size);
+            return qmig_decoder_fail(
+                d, error,
+                "ram: XBZRLE page with encoding %u and %u bytes, wanted 1 and <= %u",
+                encoding, n16, d->page_size);
         }
         return QMIG_PARSE_DONE;
     case QMIG_PAGE_ZLIB:
@@ -97,16 +87,16 @@ take_payload(const QmigDecoder *d, QmigCursor *c, unsigned kind, uint32_t *lengt
             return QMIG_PARSE_SHORT;
         }
         if (*length > ZLIB_BOUND(d->page_size)) {
-            return fail(d, error, "zlib page of %u bytes, limit %u", *length,
-                        ZLIB_BOUND(d->page_size));
+            return qmig_decoder_fail(d, error, "ram: zlib page of %u bytes, limit %u",
+                                     *length, ZLIB_BOUND(d->page_size));
         }
         return QMIG_PARSE_DONE;
     }
 }
 
 static QmigParse
-parse_page(QmigDecoder *d, QmigCursor *c, uint64_t word, size_t *need, struct qmig_event *ev,
-           GError **error)
+parse_page(QmigDecoder *d, QmigCursor *c, uint64_t word, size_t *need,
+           struct qmig_event *ev, GError **error)
 {
     unsigned kind = word & (d->page_size - 1) & ~(uint64_t)WIRE_RAM_CONTINUE;
     bool continued = word & WIRE_RAM_CONTINUE;
@@ -120,8 +110,10 @@ parse_page(QmigDecoder *d, QmigCursor *c, uint64_t word, size_t *need, struct qm
         return result;
     }
     if (offset >= block->public.used_length) {
-        return fail(d, error, "block \"%s\": page offset 0x%" PRIx64 " beyond length 0x%" PRIx64,
-                    block->name, offset, block->public.used_length);
+        return qmig_decoder_fail(d, error,
+                                 "ram: block \"%s\": page offset 0x%" PRIx64
+                                 " beyond length 0x%" PRIx64,
+                                 block->name, offset, block->public.used_length);
     }
     result = take_payload(d, c, kind, &length, error);
     if (result != QMIG_PARSE_DONE) {
@@ -151,7 +143,7 @@ parse_mem_size(QmigDecoder *d, uint64_t word, struct qmig_event *ev, GError **er
     uint64_t total = word & ~(uint64_t)(d->page_size - 1);
 
     if (d->list_seen) {
-        return fail(d, error, "a second block list");
+        return qmig_decoder_fail(d, error, "ram: a second block list");
     }
     qmig_decoder_event(d, ev, QMIG_EVENT_RAM_SIZE);
     ev->u.ram_size.total = total;
@@ -159,9 +151,11 @@ parse_mem_size(QmigDecoder *d, uint64_t word, struct qmig_event *ev, GError **er
     d->list_left = total;
     if (d->postcopy_pages != 0 && d->postcopy_pages != d->page_size) {
         /* Blocks of other page sizes carry one more field, and nothing says which do. */
-        qmig_decoder_go_raw(d, "block list of a postcopy guest with huge pages (page sizes 0x%"
-                               PRIx64 "): its entries' layout is not announced",
-                            d->postcopy_pages);
+        qmig_decoder_go_raw(
+            d,
+            "block list of a postcopy guest with huge pages (page sizes 0x%" PRIx64
+            "): its entries' layout is not announced",
+            d->postcopy_pages);
     } else if (total != 0) {
         d->state = STATE_RAM_LIST;
     }
@@ -198,15 +192,18 @@ qmig_ram_parse(QmigDecoder *d, QmigCursor *c, size_t *need, struct qmig_event *e
     case WIRE_RAM_FLUSH:
     case WIRE_RAM_HOOK:
         if (word == WIRE_RAM_FLUSH || word == WIRE_RAM_HOOK) {
-            qmig_decoder_event(
-                d, ev, word == WIRE_RAM_HOOK ? QMIG_EVENT_RAM_HOOK : QMIG_EVENT_RAM_FLUSH);
+            qmig_decoder_event(d, ev,
+                               word == WIRE_RAM_HOOK ? QMIG_EVENT_RAM_HOOK
+                                                     : QMIG_EVENT_RAM_FLUSH);
             return QMIG_PARSE_DONE;
         }
         break;
     default:
         break;
     }
-    return fail(d, error, "record 0x%016" PRIx64 " has an unknown combination of flags", word);
+    return qmig_decoder_fail(
+        d, error, "ram: record 0x%016" PRIx64 " has an unknown combination of flags",
+        word);
 }
 
 QmigParse
@@ -221,16 +218,18 @@ qmig_ram_parse_list(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev, GError
         return QMIG_PARSE_SHORT;
     }
     if (block->public.used_length > d->list_left) {
-        return fail(d, error,
-                    "block \"%s\": length 0x%" PRIx64 " exceeds the 0x%" PRIx64
-                    " bytes left of the total",
-                    block->name, block->public.used_length, d->list_left);
+        return qmig_decoder_fail(d, error,
+                                 "ram: block \"%s\": length 0x%" PRIx64
+                                 " exceeds the 0x%" PRIx64 " bytes left of the total",
+                                 block->name, block->public.used_length, d->list_left);
     }
     if (find_block(d, (const uint8_t *)block->name, name_len) != NULL) {
-        return fail(d, error, "block \"%s\" is listed twice", block->name);
+        return qmig_decoder_fail(d, error, "ram: block \"%s\" is listed twice",
+                                 block->name);
     }
     if (d->blocks->len == QMIG_LIMIT_RAM_BLOCKS) {
-        return fail(d, error, "more than %d RAM blocks", QMIG_LIMIT_RAM_BLOCKS);
+        return qmig_decoder_fail(d, error, "ram: more than %d RAM blocks",
+                                 QMIG_LIMIT_RAM_BLOCKS);
     }
 
     block->public.size = sizeof block->public;

@@ -96,7 +96,8 @@ parse_message(void *self, QmigCursor *c, size_t *need, void *out, GError **error
     if (type == 0 || type >= G_N_ELEMENTS(lengths) || length < lengths[type].min ||
         length > lengths[type].max) {
         qmig_set_error(error, QMIG_ERROR_PROTOCOL,
-                       "return path: message type %u with %u bytes is not known", type, length);
+                       "return path: message type %u with %u bytes is not known", type,
+                       length);
         return QMIG_PARSE_FAILED;
     }
     if (!qmig_cursor_bytes(c, length, &data)) {
@@ -105,8 +106,8 @@ parse_message(void *self, QmigCursor *c, size_t *need, void *out, GError **error
     msg.type = (QmigRpType)type;
     if (!take_data(qmig_cursor(data, length), &msg)) {
         qmig_set_error(error, QMIG_ERROR_PROTOCOL,
-                       "return path: data of message type %u (%u bytes) is malformed", type,
-                       length);
+                       "return path: data of message type %u (%u bytes) is malformed",
+                       type, length);
         return QMIG_PARSE_FAILED;
     }
     if (type == QMIG_RP_RECV_BITMAP) {
@@ -114,8 +115,8 @@ parse_message(void *self, QmigCursor *c, size_t *need, void *out, GError **error
             return QMIG_PARSE_SHORT;
         }
         if (msg.bitmap_size > UINT64_MAX - 8) {
-            qmig_set_error(error, QMIG_ERROR_LIMIT, "return path: bitmap of %" PRIu64 " bytes",
-                           msg.bitmap_size);
+            qmig_set_error(error, QMIG_ERROR_LIMIT,
+                           "return path: bitmap of %" PRIu64 " bytes", msg.bitmap_size);
             return QMIG_PARSE_FAILED;
         }
         d->skip = msg.bitmap_size + sizeof(uint64_t);

@@ -20,11 +20,11 @@ typedef enum {
 
 typedef struct {
     QmigRpType type;
-    uint32_t value;          /* SHUT status, PONG echo, RESUME_ACK value */
-    uint64_t offset;         /* REQ_PAGES*: bytes inside the block */
-    uint32_t length;         /* REQ_PAGES*: bytes */
-    char block[256];         /* REQ_PAGES_ID, RECV_BITMAP: block name, else "" */
-    uint64_t bitmap_size;    /* RECV_BITMAP: bytes of bitmap that were skipped */
+    uint32_t value;       /* SHUT status, PONG echo, RESUME_ACK value */
+    uint64_t offset;      /* REQ_PAGES*: bytes inside the block */
+    uint32_t length;      /* REQ_PAGES*: bytes */
+    char block[256];      /* REQ_PAGES_ID, RECV_BITMAP: block name, else "" */
+    uint64_t bitmap_size; /* RECV_BITMAP: bytes of bitmap that were skipped */
 } QmigRpMessage;
 
 typedef struct QmigRpDecoder QmigRpDecoder;
@@ -42,7 +42,7 @@ void qmig_rp_decoder_push(QmigRpDecoder *d, const void *data, size_t len);
  * Return: EVENT, NEED_MORE or FAILED (unknown type, wrong length: a source would fail, too);
  *         never END. After FAILED the bytes must still be forwarded: only the reading stops.
  */
-QmigDecodeResult qmig_rp_decoder_next(QmigRpDecoder *d, QmigRpMessage *msg, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+QmigDecodeResult qmig_rp_decoder_next(QmigRpDecoder *d, QmigRpMessage *msg,
+                                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

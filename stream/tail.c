@@ -2,8 +2,8 @@
 /* Splitting device state with the description; see stream/tail.h. */
 #include "stream/tail.h"
 
-#include "stream/format.h"
 #include "stream/bounds.h"
+#include "stream/format.h"
 #include "stream/qmig-event.h"
 #include "util/auto.h"
 #include "util/cursor.h"
@@ -46,7 +46,8 @@ find_description(const uint8_t *data, size_t len, QmigTail *tail, GError **error
         }
     }
     return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
-                          "tail: no description reaches to the end of its %zu bytes", len);
+                          "tail: no description reaches to the end of its %zu bytes",
+                          len);
 }
 
 static JsonObject *
@@ -73,7 +74,8 @@ get_number(JsonObject *object, const char *key, uint64_t fallback, uint64_t *out
     if (!json_object_object_get_ex(object, key, &member)) {
         return true;
     }
-    if (!json_object_is_type(member, json_type_int) || json_object_get_int64(member) < 0) {
+    if (!json_object_is_type(member, json_type_int) ||
+        json_object_get_int64(member) < 0) {
         return false;
     }
     *out = (uint64_t)json_object_get_int64(member);
@@ -127,7 +129,8 @@ described_length(JsonObject *state, uint64_t *sum)
         JsonObject *field = json_object_array_get_idx(fields, i);
         uint64_t size, times;
 
-        if (!get_number(field, "size", 0, &size) || !get_number(field, "array_len", 1, &times) ||
+        if (!get_number(field, "size", 0, &size) ||
+            !get_number(field, "array_len", 1, &times) ||
             !add_bounded(sum, size, times)) {
             return false;
         }
@@ -154,8 +157,10 @@ take_section(QmigCursor *c, const uint8_t *base, uint64_t length, QmigTailDevice
     char name[256];
 
     if (!(qmig_cursor_u8(c, &type) && type == QMIG_SECTION_FULL &&
-          qmig_cursor_be32(c, &device->section_id) && qmig_cursor_cstr(c, name, &name_len) &&
-          qmig_cursor_be32(c, &device->instance) && qmig_cursor_be32(c, &device->version))) {
+          qmig_cursor_be32(c, &device->section_id) &&
+          qmig_cursor_cstr(c, name, &name_len) &&
+          qmig_cursor_be32(c, &device->instance) &&
+          qmig_cursor_be32(c, &device->version))) {
         return false;
     }
     device->start = (size_t)(c->p - base);
@@ -178,13 +183,15 @@ is_next(QmigCursor c, const char *name, uint64_t instance)
     uint32_t id, wire_instance;
     char wire_name[256];
 
-    return qmig_cursor_u8(&c, &type) && type == QMIG_SECTION_FULL && qmig_cursor_be32(&c, &id) &&
-           qmig_cursor_cstr(&c, wire_name, &name_len) && strcmp(wire_name, name) == 0 &&
-           qmig_cursor_be32(&c, &wire_instance) && wire_instance == instance;
+    return qmig_cursor_u8(&c, &type) && type == QMIG_SECTION_FULL &&
+           qmig_cursor_be32(&c, &id) && qmig_cursor_cstr(&c, wire_name, &name_len) &&
+           strcmp(wire_name, name) == 0 && qmig_cursor_be32(&c, &wire_instance) &&
+           wire_instance == instance;
 }
 
 static bool
-split_sections(const uint8_t *data, JsonObject *description, QmigTail *tail, GError **error)
+split_sections(const uint8_t *data, JsonObject *description, QmigTail *tail,
+               GError **error)
 {
     /* What lies before 00 06 be32. */
     QmigCursor c = qmig_cursor(data, tail->json - 6);
@@ -204,17 +211,19 @@ split_sections(const uint8_t *data, JsonObject *description, QmigTail *tail, GEr
         if (!get_number(state, "size", 0, &length) ||
             (length == 0 && !described_length(state, &length)) ||
             !take_section(&c, data, length, &device)) {
-            return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
-                                  "tail: section \"%s\" at byte %zu does not have the %" PRIu64
-                                  " bytes of state its description tells",
-                                  name, at, length);
+            return qmig_set_error(
+                error, QMIG_ERROR_PROTOCOL,
+                "tail: section \"%s\" at byte %zu does not have the %" PRIu64
+                " bytes of state its description tells",
+                name, at, length);
         }
         g_array_append_val(tail->devices, device);
     }
     if (qmig_cursor_left(&c) != 0) {
-        return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
-                              "tail: the %zu bytes from byte %zu are in no described section",
-                              qmig_cursor_left(&c), (size_t)(c.p - data));
+        return qmig_set_error(
+            error, QMIG_ERROR_PROTOCOL,
+            "tail: the %zu bytes from byte %zu are in no described section",
+            qmig_cursor_left(&c), (size_t)(c.p - data));
     }
     return true;
 }

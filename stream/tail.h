@@ -26,9 +26,9 @@ typedef struct {
 } QmigTailDevice;
 
 typedef struct {
-    GArray *devices;  /* QmigTailDevice, in wire order */
-    size_t json;      /* start of the description inside the tail, bytes */
-    size_t json_len;  /* bytes; 0 = there is none */
+    GArray *devices; /* QmigTailDevice, in wire order */
+    size_t json;     /* start of the description inside the tail, bytes */
+    size_t json_len; /* bytes; 0 = there is none */
 } QmigTail;
 
 /**
@@ -39,8 +39,8 @@ typedef struct {
  * Errors: PROTOCOL: no description, or sections that do not match it. The message names the
  *         section and its offset inside the tail.
  */
-bool qmig_tail_parse(const uint8_t *data, size_t len, QmigTail *tail, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+bool qmig_tail_parse(const uint8_t *data, size_t len, QmigTail *tail,
+                     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void qmig_tail_clear(QmigTail *tail);
 
 #endif

@@ -7,7 +7,8 @@
 void
 qmig_window_init(QmigWindow *w, size_t max_record)
 {
-    *w = (QmigWindow){ .carry = g_malloc(max_record), .spare = g_malloc(max_record),
+    *w = (QmigWindow){ .carry = g_malloc(max_record),
+                       .spare = g_malloc(max_record),
                        .cap = max_record };
 }
 
@@ -79,8 +80,8 @@ step_carried(QmigWindow *w, QmigParseFn parse, void *self, void *out, size_t *co
 }
 
 QmigDecodeResult
-qmig_window_step(QmigWindow *w, QmigParseFn parse, void *self, void *out, size_t *consumed,
-                 GError **error)
+qmig_window_step(QmigWindow *w, QmigParseFn parse, void *self, void *out,
+                 size_t *consumed, GError **error)
 {
     if (G_UNLIKELY(w->carry_len > 0)) {
         return step_carried(w, parse, self, out, consumed, error);

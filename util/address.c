@@ -50,8 +50,10 @@ parse_tcp(const char *text, GError **error)
     const char *colon = strrchr(text, ':');
     guint64 port;
 
-    if (colon == NULL || !g_ascii_string_to_unsigned(colon + 1, 10, 0, 65535, &port, NULL)) {
-        qmig_set_error(error, QMIG_ERROR_CONFIG, "address: \"tcp:%s\": no port; " FORMS, text);
+    if (colon == NULL ||
+        !g_ascii_string_to_unsigned(colon + 1, 10, 0, 65535, &port, NULL)) {
+        qmig_set_error(error, QMIG_ERROR_CONFIG, "address: \"tcp:%s\": no port; " FORMS,
+                       text);
         return NULL;
     }
     g_autofree char *host = g_strndup(text, (gsize)(colon - text));
@@ -61,7 +63,8 @@ parse_tcp(const char *text, GError **error)
         memmove(host, host + 1, n - 1);
     } else if (strchr(host, ':') != NULL) {
         qmig_set_error(error, QMIG_ERROR_CONFIG,
-                       "address: \"tcp:%s\": an IPv6 address needs brackets; " FORMS, text);
+                       "address: \"tcp:%s\": an IPv6 address needs brackets; " FORMS,
+                       text);
         return NULL;
     }
     return qmig_address_new_tcp(host, (uint16_t)port);
@@ -110,6 +113,6 @@ qmig_address_to_string(const QmigAddress *a)
     if (a->kind == QMIG_ADDRESS_UNIX) {
         return g_strdup_printf("unix:%s", a->path);
     }
-    return g_strdup_printf(strchr(a->host, ':') != NULL ? "tcp:[%s]:%u" : "tcp:%s:%u", a->host,
-                           a->port);
+    return g_strdup_printf(strchr(a->host, ':') != NULL ? "tcp:[%s]:%u" : "tcp:%s:%u",
+                           a->host, a->port);
 }

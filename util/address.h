@@ -14,9 +14,9 @@ typedef enum {
 
 typedef struct {
     QmigAddressKind kind;
-    char *path;     /* unix: file system path, shorter than sockaddr_un allows */
-    char *host;     /* tcp: name or number, IPv6 without brackets; "" = any */
-    uint16_t port;  /* tcp; 0 = let the kernel choose when listening */
+    char *path;    /* unix: file system path, shorter than sockaddr_un allows */
+    char *host;    /* tcp: name or number, IPv6 without brackets; "" = any */
+    uint16_t port; /* tcp; 0 = let the kernel choose when listening */
 } QmigAddress;
 
 /**
@@ -26,7 +26,8 @@ typedef struct {
  * Errors: CONFIG, with the accepted forms.
  * Return: (transfer full) the address, or NULL.
  */
-QmigAddress *qmig_address_parse(const char *text, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+QmigAddress *qmig_address_parse(const char *text,
+                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
 QmigAddress *qmig_address_new_unix(const char *path);
 QmigAddress *qmig_address_new_tcp(const char *host, uint16_t port);
 QmigAddress *qmig_address_copy(const QmigAddress *address);

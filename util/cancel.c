@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 struct QmigCancel {
-    int fd;       /* eventfd; counts up once, is never read */
-    gint raised;  /* atomic */
+    int fd;      /* eventfd; counts up once, is never read */
+    gint raised; /* atomic */
 };
 
 QmigCancel *

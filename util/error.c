@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-G_DEFINE_QUARK(qmig-error-quark, qmig_error)
+G_DEFINE_QUARK(qmig - error - quark, qmig_error)
 
 static const char *const code_names[] = {
     [QMIG_ERROR_IO] = "io",

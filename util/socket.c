@@ -23,9 +23,9 @@ fill_unix(const QmigAddress *address, struct sockaddr_un *sun, GError **error)
     memset(sun, 0, sizeof *sun);
     sun->sun_family = AF_UNIX;
     if (strlen(address->path) >= sizeof sun->sun_path) {
-        return qmig_set_error(error, QMIG_ERROR_CONFIG,
-                              "socket path \"%s\" has %zu bytes, limit %zu", address->path,
-                              strlen(address->path), sizeof sun->sun_path - 1);
+        return qmig_set_error(
+            error, QMIG_ERROR_CONFIG, "socket path \"%s\" has %zu bytes, limit %zu",
+            address->path, strlen(address->path), sizeof sun->sun_path - 1);
     }
     strcpy(sun->sun_path, address->path);
     return true;
@@ -34,12 +34,13 @@ fill_unix(const QmigAddress *address, struct sockaddr_un *sun, GError **error)
 static struct addrinfo *
 resolve(const QmigAddress *address, int flags, GError **error)
 {
-    struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV
-    };
+    struct addrinfo hints = { .ai_family = AF_UNSPEC,
+                              .ai_socktype = SOCK_STREAM,
+                              .ai_flags = flags | AI_NUMERICSERV };
     struct addrinfo *list = NULL;
     g_autofree char *port = g_strdup_printf("%u", address->port);
-    int rc = getaddrinfo(address->host[0] != '\0' ? address->host : NULL, port, &hints, &list);
+    int rc = getaddrinfo(address->host[0] != '\0' ? address->host : NULL, port, &hints,
+                         &list);
 
     if (rc != 0) {
         qmig_set_error(error, QMIG_ERROR_IO, "host \"%s\": %s", address->host,
@@ -79,7 +80,8 @@ connect_one(const struct sockaddr *sa, socklen_t salen, QmigDeadline deadline,
         if (errno == EAGAIN && sa->sa_family == AF_UNIX) {
             /* The peer's backlog is full, and poll cannot wait for that: try again soon. */
             if (qmig_now_us() >= deadline || qmig_cancel_is_raised(cancel)) {
-                qmig_set_error(error, QMIG_ERROR_TIMEOUT, "the listener's backlog stays full");
+                qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                               "the listener's backlog stays full");
                 return -1;
             }
             g_usleep(2000);

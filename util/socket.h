@@ -18,7 +18,8 @@
  * Return: an owned descriptor, or -1.
  */
 int qmig_socket_connect(const QmigAddress *address, QmigDeadline deadline,
-                        const QmigCancel *cancel, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                        const QmigCancel *cancel,
+                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /**
  * qmig_socket_listen() - listen on @address
@@ -43,10 +44,12 @@ int qmig_socket_accept(int listener, QmigDeadline deadline, const QmigCancel *ca
  * Return: bytes read, 0 at end of file, -1 on error.
  */
 ssize_t qmig_socket_read(int fd, void *buf, size_t len, QmigDeadline deadline,
-                         const QmigCancel *cancel, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                         const QmigCancel *cancel,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Write all of @buf; never raises SIGPIPE. Errors: TIMEOUT, CANCELLED, CLOSED, IO. */
 bool qmig_socket_write_all(int fd, const void *buf, size_t len, QmigDeadline deadline,
-                           const QmigCancel *cancel, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                           const QmigCancel *cancel,
+                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

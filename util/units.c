@@ -13,18 +13,18 @@ typedef struct {
 } Unit;
 
 static const Unit size_units[] = {
-    { "", 1 }, { "B", 1 },
-    { "K", 0x1p10 }, { "KiB", 0x1p10 }, { "M", 0x1p20 }, { "MiB", 0x1p20 },
-    { "G", 0x1p30 }, { "GiB", 0x1p30 }, { "T", 0x1p40 }, { "TiB", 0x1p40 },
-    { "kB", 1e3 }, { "KB", 1e3 }, { "MB", 1e6 }, { "GB", 1e9 }, { "TB", 1e12 },
+    { "", 1 },       { "B", 1 },        { "K", 0x1p10 }, { "KiB", 0x1p10 },
+    { "M", 0x1p20 }, { "MiB", 0x1p20 }, { "G", 0x1p30 }, { "GiB", 0x1p30 },
+    { "T", 0x1p40 }, { "TiB", 0x1p40 }, { "kB", 1e3 },   { "KB", 1e3 },
+    { "MB", 1e6 },   { "GB", 1e9 },     { "TB", 1e12 },
 };
 
 static const Unit rate_units[] = {
-    { "", 1 }, { "B", 1 },
-    { "K", 0x1p10 }, { "KiB", 0x1p10 }, { "M", 0x1p20 }, { "MiB", 0x1p20 },
-    { "G", 0x1p30 }, { "GiB", 0x1p30 }, { "T", 0x1p40 }, { "TiB", 0x1p40 },
-    { "kB", 1e3 }, { "KB", 1e3 }, { "MB", 1e6 }, { "GB", 1e9 }, { "TB", 1e12 },
-    { "bit", 1 / 8.0 }, { "kbit", 1e3 / 8 }, { "Mbit", 1e6 / 8 }, { "Gbit", 1e9 / 8 },
+    { "", 1 },           { "B", 1 },          { "K", 0x1p10 },     { "KiB", 0x1p10 },
+    { "M", 0x1p20 },     { "MiB", 0x1p20 },   { "G", 0x1p30 },     { "GiB", 0x1p30 },
+    { "T", 0x1p40 },     { "TiB", 0x1p40 },   { "kB", 1e3 },       { "KB", 1e3 },
+    { "MB", 1e6 },       { "GB", 1e9 },       { "TB", 1e12 },      { "bit", 1 / 8.0 },
+    { "kbit", 1e3 / 8 }, { "Mbit", 1e6 / 8 }, { "Gbit", 1e9 / 8 },
 };
 
 static const Unit duration_units[] = {
@@ -40,8 +40,8 @@ parse(const char *what, const char *example, const Unit *units, size_t n_units,
     double value = g_ascii_strtod(copy, &suffix);
 
     if (suffix == copy || !isfinite(value) || value < 0 || !g_ascii_isdigit(copy[0])) {
-        return qmig_set_error(error, QMIG_ERROR_CONFIG, "%s: \"%s\" is no number, try \"%s\"",
-                              what, text, example);
+        return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "%s: \"%s\" is no number, try \"%s\"", what, text, example);
     }
     while (*suffix == ' ') {
         suffix++;
@@ -53,22 +53,22 @@ parse(const char *what, const char *example, const Unit *units, size_t n_units,
         value = round(value * units[i].factor);
         /* 2^63 and more would not survive JSON, whose integers are signed here. */
         if (value >= 0x1p63) {
-            return qmig_set_error(error, QMIG_ERROR_CONFIG, "%s: \"%s\" is too large", what,
-                                  text);
+            return qmig_set_error(error, QMIG_ERROR_CONFIG, "%s: \"%s\" is too large",
+                                  what, text);
         }
         *out = (uint64_t)value;
         return true;
     }
     return qmig_set_error(error, QMIG_ERROR_CONFIG,
-                          "%s: unknown unit \"%s\" in \"%s\", try \"%s\"", what, suffix, text,
-                          example);
+                          "%s: unknown unit \"%s\" in \"%s\", try \"%s\"", what, suffix,
+                          text, example);
 }
 
 bool
 qmig_parse_size(const char *text, uint64_t *bytes, GError **error)
 {
-    return parse("size", "500MiB", size_units, G_N_ELEMENTS(size_units), text, strlen(text),
-                 bytes, error);
+    return parse("size", "500MiB", size_units, G_N_ELEMENTS(size_units), text,
+                 strlen(text), bytes, error);
 }
 
 bool
@@ -117,7 +117,8 @@ qmig_format_size(uint64_t bytes)
 char *
 qmig_format_rate(uint64_t bytes_per_s)
 {
-    static const char *const names[] = { "bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s" };
+    static const char *const names[] = { "bit/s", "kbit/s", "Mbit/s", "Gbit/s",
+                                         "Tbit/s" };
 
     return scaled((double)bytes_per_s * 8, 1000, names, G_N_ELEMENTS(names));
 }

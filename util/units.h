@@ -15,8 +15,8 @@
  * kB, MB, GB, TB are decimal.
  * Errors: CONFIG.
  */
-bool qmig_parse_size(const char *text, uint64_t *bytes, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+bool qmig_parse_size(const char *text, uint64_t *bytes,
+                     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /**
  * qmig_parse_rate() - bytes per second: "1.5Gbit", "800Mbit/s", "100MiB/s", "100M"
@@ -24,12 +24,12 @@ bool qmig_parse_size(const char *text, uint64_t *bytes, GError **error)
  *
  * kbit, Mbit, Gbit are decimal bits; all else is a size of qmig_parse_size(), "/s" optional.
  */
-bool qmig_parse_rate(const char *text, uint64_t *bytes_per_s, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+bool qmig_parse_rate(const char *text, uint64_t *bytes_per_s,
+                     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Milliseconds: "300ms", "2s", "1.5s", "10m", "1h"; a bare number is milliseconds. */
-bool qmig_parse_duration(const char *text, uint64_t *ms, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+bool qmig_parse_duration(const char *text, uint64_t *ms,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* "0 B", "4.0 KiB", "1.46 GiB". (transfer full) */
 char *qmig_format_size(uint64_t bytes);

@@ -142,8 +142,10 @@ test_precopy_events(void)
     g_assert_cmpuint(r.kinds[QMIG_EVENT_RAM_HOOK], ==, 1);
     g_assert_cmpuint(r.kinds[QMIG_EVENT_RAM_FLUSH], ==, 1);
     g_assert_cmpuint(r.kinds[QMIG_EVENT_DEVICE], ==, 2);
-    g_assert_nonnull(strstr(r.text->str, "device \"timer\" instance 0 version 2 id 0 length 40"));
-    g_assert_nonnull(strstr(r.text->str, "device \"old\" instance 0 version 2 id 7 length 9"));
+    g_assert_nonnull(
+        strstr(r.text->str, "device \"timer\" instance 0 version 2 id 0 length 40"));
+    g_assert_nonnull(
+        strstr(r.text->str, "device \"old\" instance 0 version 2 id 7 length 9"));
     g_assert_nonnull(strstr(r.text->str, "page zero \"rom\" 0x3000 length 1"));
     g_assert_nonnull(strstr(r.text->str, "end complete \"\""));
 }
@@ -435,7 +437,8 @@ test_large_pages(void)
     for (size_t step = 1; step < 9000; step += 997) {
         g_auto(Reading) r = read_stream(s->data, s->len, step, step);
         g_assert_no_error(r.error);
-        g_assert_nonnull(strstr(r.text->str, "page normal \"mach-virt.ram\" 0x10000 length 65536"));
+        g_assert_nonnull(
+            strstr(r.text->str, "page normal \"mach-virt.ram\" 0x10000 length 65536"));
         g_assert_cmpmem(r.again->data, r.again->len, s->data, s->len);
     }
 }
@@ -457,7 +460,8 @@ main(int argc, char **argv)
     g_test_add_func("/ram/bad-block-lists-are-rejected", test_bad_block_list);
     g_test_add_func("/decoder/bad-frames-are-rejected", test_bad_frames);
     g_test_add_func("/decoder/what-has-no-length-goes-raw-with-a-reason", test_goes_raw);
-    g_test_add_func("/ram/ignore-shared-adds-an-address-to-each-block", test_ignore_shared);
+    g_test_add_func("/ram/ignore-shared-adds-an-address-to-each-block",
+                    test_ignore_shared);
     g_test_add_func("/ram/64-KiB-pages-follow-the-configuration", test_large_pages);
     return g_test_run();
 }

@@ -6,24 +6,37 @@
 #include <string.h>
 
 static const struct qmig_block ram = {
-    .size = sizeof ram, .index = 0, .name = "pc.ram", .name_length = 6, .page_size = 4096,
+    .size = sizeof ram,
+    .index = 0,
+    .name = "pc.ram",
+    .name_length = 6,
+    .page_size = 4096,
     .used_length = 16 * 4096,
 };
 static const struct qmig_block rom = {
-    .size = sizeof rom, .index = 1, .name = "rom", .name_length = 3, .page_size = 4096,
+    .size = sizeof rom,
+    .index = 1,
+    .name = "rom",
+    .name_length = 3,
+    .page_size = 4096,
     .used_length = 4096,
 };
 static const uint8_t page[4096] = { 0x42 };
 static const uint8_t fill;
 
 static struct qmig_event
-page_event(const struct qmig_block *block, uint64_t offset, uint16_t kind, uint32_t length)
+page_event(const struct qmig_block *block, uint64_t offset, uint16_t kind,
+           uint32_t length)
 {
     return (struct qmig_event){
         .size = sizeof(struct qmig_event),
         .kind = QMIG_EVENT_PAGE,
-        .u.page = { .block = block, .offset = offset, .kind = kind, .length = length,
-                    .data = kind == QMIG_PAGE_ZERO ? &fill : page, .continued = 1 },
+        .u.page = { .block = block,
+                    .offset = offset,
+                    .kind = kind,
+                    .length = length,
+                    .data = kind == QMIG_PAGE_ZERO ? &fill : page,
+                    .continued = 1 },
     };
 }
 

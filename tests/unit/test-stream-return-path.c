@@ -52,8 +52,9 @@ read_messages(const uint8_t *data, size_t len, size_t step, GError **error)
     for (size_t at = 0; at < len && result == QMIG_DECODE_NEED_MORE; at += step) {
         qmig_rp_decoder_push(d, data + at, MIN(step, len - at));
         while ((result = qmig_rp_decoder_next(d, &m, error)) == QMIG_DECODE_EVENT) {
-            g_string_append_printf(text, "%d %u 0x%" PRIx64 " %u \"%s\" %" PRIu64 "\n", m.type,
-                                   m.value, m.offset, m.length, m.block, m.bitmap_size);
+            g_string_append_printf(text, "%d %u 0x%" PRIx64 " %u \"%s\" %" PRIu64 "\n",
+                                   m.type, m.value, m.offset, m.length, m.block,
+                                   m.bitmap_size);
         }
     }
     return g_string_free(text, FALSE);

@@ -37,8 +37,8 @@ make_tail(size_t state_length, const char *json, uint32_t json_length)
     return s;
 }
 
-#define DESCRIBED(size)                                                                       \
-    "{\"devices\":[{\"name\":\"early\",\"instance_id\":0,\"size\":5},{\"name\":\"dev\","      \
+#define DESCRIBED(size)                                                                  \
+    "{\"devices\":[{\"name\":\"early\",\"instance_id\":0,\"size\":5},{\"name\":\"dev\"," \
     "\"instance_id\":1,\"fields\":[{\"name\":\"x\",\"size\":" size "}]}]}"
 
 static void
@@ -87,7 +87,8 @@ test_bad(void)
 
     expect_error(make_tail(100, wrong, sizeof wrong - 1), "section \"dev\" at byte 0");
     expect_error(make_tail(100, huge, sizeof huge - 1), "section \"dev\" at byte 0");
-    expect_error(make_tail(100, negative, sizeof negative - 1), "section \"dev\" at byte 0");
+    expect_error(make_tail(100, negative, sizeof negative - 1),
+                 "section \"dev\" at byte 0");
     expect_error(make_tail(100, none, sizeof none - 1), "in no described section");
     expect_error(make_tail(100, broken, sizeof broken - 1), "description:");
     expect_error(make_tail(100, good, sizeof good), "no description reaches to the end");
