@@ -20,7 +20,7 @@ struct QmigCodecState {
     ZSTD_DCtx *zstd_out; /* or NULL */
     z_stream zlib_in;    /* valid when zlib_level != 0 */
     int zlib_level;
-    z_stream zlib_out;   /* valid when zlib_out_ready */
+    z_stream zlib_out; /* valid when zlib_out_ready */
     bool zlib_out_ready;
 };
 
@@ -83,7 +83,8 @@ lz4_compress(QmigCodecState *state, int level, void *dst, size_t cap, const void
 }
 
 static bool
-lz4_decompress(QmigCodecState *state, void *dst, size_t len, const void *src, size_t src_len)
+lz4_decompress(QmigCodecState *state, void *dst, size_t len, const void *src,
+               size_t src_len)
 {
     (void)state;
     if (len > QMIG_CODEC_INPUT_MAX || src_len > G_MAXINT) {
@@ -117,7 +118,8 @@ zstd_compress(QmigCodecState *state, int level, void *dst, size_t cap, const voi
 }
 
 static bool
-zstd_decompress(QmigCodecState *state, void *dst, size_t len, const void *src, size_t src_len)
+zstd_decompress(QmigCodecState *state, void *dst, size_t len, const void *src,
+                size_t src_len)
 {
     if (len > QMIG_CODEC_INPUT_MAX) {
         return false;
@@ -173,10 +175,12 @@ zlib_compress(QmigCodecState *state, int level, void *dst, size_t cap, const voi
 }
 
 static bool
-zlib_decompress(QmigCodecState *state, void *dst, size_t len, const void *src, size_t src_len)
+zlib_decompress(QmigCodecState *state, void *dst, size_t len, const void *src,
+                size_t src_len)
 {
     z_stream *z = &state->zlib_out;
-    unsigned char none; /* zlib refuses a NULL output even when there is nothing to write */
+    unsigned char
+        none; /* zlib refuses a NULL output even when there is nothing to write */
 
     if (len > QMIG_CODEC_INPUT_MAX || src_len > G_MAXUINT32) {
         return false;
@@ -191,7 +195,8 @@ zlib_decompress(QmigCodecState *state, void *dst, size_t len, const void *src, s
     z->avail_in = (uInt)src_len;
     z->next_out = len > 0 ? dst : &none;
     z->avail_out = (uInt)len;
-    return inflate(z, Z_FINISH) == Z_STREAM_END && z->total_out == len && z->avail_in == 0;
+    return inflate(z, Z_FINISH) == Z_STREAM_END && z->total_out == len &&
+           z->avail_in == 0;
 }
 
 /* ---- the table ------------------------------------------------------------------------ */

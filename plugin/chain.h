@@ -17,11 +17,12 @@ typedef bool (*QmigChainSink)(void *data, const struct qmig_event *ev, GError **
 /**
  * qmig_chain_new() - load, open, configure and ready the plugins of one channel
  * @specs: (array zero-terminated=1) "NAME", "NAME:key=value,key=value", or a path (has a
- *         slash) to a shared object in place of NAME. Names: built-in ones first, then
- *         NAME.so in the directories of $QMIG_PLUGIN_PATH and the installed one.
+ *         slash, no colon) to a shared object in place of NAME. A comma inside a value is
+ *         written twice. Names: see plugin/loader.h.
  * @sink:  (nullable) receives the events that leave the chain; unused by observers
  *
- * Errors: PLUGIN, with the plugin's own words; CONFIG for a name that is not found.
+ * Errors: PLUGIN, with the plugin's own words; CONFIG for a name that is not found, a spec
+ *         that cannot be read, too many plugins.
  */
 QmigChain *qmig_chain_new(const char *const *specs, QmigChainSink sink, void *sink_data,
                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
@@ -31,14 +32,22 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigChain, qmig_chain_free)
 /* At least one plugin rewrites: the channel's output is what reaches the sink. */
 bool qmig_chain_rewrites(const QmigChain *chain);
 
-/* Hand one event to the first plugin. Errors: PLUGIN, or the sink's. */
-bool qmig_chain_push(QmigChain *chain, const struct qmig_event *ev, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+/* Hand one event to the first plugin. Errors: PLUGIN, or the sink's. After one the chain is
+   good only for reports. */
+bool qmig_chain_push(QmigChain *chain, const struct qmig_event *ev,
+                     GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* The input ended: `finish` of every plugin, first to last. */
 bool qmig_chain_finish(QmigChain *chain, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* {"<plugin name>": {what it reports}, …}. Same thread as push. (transfer full) */
+/**
+ * qmig_chain_report() - what the plugins have learnt, at any time between events
+ *
+ * {"<plugin name>": {what it reports}, …}; the second of one name is "<plugin name>#2", and so
+ * on. A plugin that breaks the rules of reporting gets {"error": "why"} in place of its report.
+ * Threads: that of push.
+ * Return: (transfer full) never NULL.
+ */
 JsonObject *qmig_chain_report(QmigChain *chain);
 
 #endif

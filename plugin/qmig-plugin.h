@@ -15,7 +15,8 @@
  *
  * An *observer* (no `event`) sees every event and changes nothing; a chain of observers leaves
  * the bytes exactly as they came. A *rewriter* (has `event`) decides what goes on, by calling
- * next->event; its output must still be a stream that QEMU accepts.
+ * next->event; its output must still be a stream that QEMU accepts. A plugin with both is a
+ * rewriter, and its `observe` is not called.
  *
  * Threads: all calls for one instance come from one thread at a time; instances share nothing
  * unless the plugin makes them.
@@ -38,6 +39,12 @@ extern "C" {
 
 #define QMIG_PLUGIN_API_VERSION 1
 
+#if defined(__GNUC__)
+#define QMIG_PLUGIN_PRINTF __attribute__((__format__(__printf__, 2, 3)))
+#else
+#define QMIG_PLUGIN_PRINTF
+#endif
+
 /*
  * Where a report is written: a tree of named values. Each call adds one entry to the innermost
  * open group; inside a list the keys are ignored (NULL is fine).
@@ -57,9 +64,9 @@ struct qmig_host {
     uint32_t size;
     void *context; /* the host's */
     /* Say why the call in progress is about to return -1: what, where, got and wanted. */
-    void (*error)(struct qmig_host *, const char *format, ...);
+    void (*error)(struct qmig_host *, const char *format, ...) QMIG_PLUGIN_PRINTF;
     /* A line for the debug log (G_MESSAGES_DEBUG=qmig-plugin). */
-    void (*debug)(struct qmig_host *, const char *format, ...);
+    void (*debug)(struct qmig_host *, const char *format, ...) QMIG_PLUGIN_PRINTF;
     /* Nanoseconds of a monotonic clock. */
     uint64_t (*now_ns)(struct qmig_host *);
 };
@@ -69,8 +76,9 @@ struct qmig_next {
     uint32_t size;
     void *context; /* the host's */
     /*
-     * Hand on one event. Payload pointers must stay good until the plugin's own `event` or
-     * `finish` returns (the host flushes before that if it must).
+     * Hand on one event; only from inside `event` and `finish`. Payload pointers must stay
+     * good until the plugin's own `event` or `finish` returns (the host flushes before that
+     * if it must).
      * Return: 0, or -1: the plugin returns -1 as well and sets no error of its own.
      */
     int (*event)(struct qmig_next *, const struct qmig_event *ev, uint32_t flags);
@@ -80,7 +88,7 @@ struct qmig_plugin {
     uint32_t _struct_size; /* set by QMIG_REGISTER_PLUGIN */
     uint32_t _api_version; /* set by QMIG_REGISTER_PLUGIN */
 
-    const char *name;        /* required: letters, digits, '-' */
+    const char *name;        /* required: 1 to 63 letters, digits, '-' */
     const char *description; /* one line */
     const char *config_help; /* "key=VALUE  what it does\n…" */
 
@@ -95,9 +103,10 @@ struct qmig_plugin {
     /* Rewriter: one event arrived; call next->event zero or more times. */
     int (*event)(void *handle, struct qmig_next *next, const struct qmig_event *ev,
                  uint32_t flags);
-    /* The input ended: a rewriter sends what it held back. */
+    /* The input ended: a rewriter sends what it held back (an observer may not send). */
     int (*finish)(void *handle, struct qmig_next *next);
-    /* Write what was learnt so far; called every now and then, and at the end. */
+    /* Write what was learnt so far; called between events, and after `finish`, when what
+       events pointed to is gone: copy the names you report. */
     void (*report)(void *handle, struct qmig_report *report);
     void (*close)(void *handle);
     /* New members go here, at the end, optional for ever. */
@@ -120,13 +129,14 @@ struct qmig_plugin {
 #define QMIG_PLUGIN_INIT_NAME qmig_plugin_init
 #endif
 
-#define QMIG_REGISTER_PLUGIN(plugin)                                                         \
-    QMIG_PLUGIN_LINKAGE QMIG_PLUGIN_EXPORT struct qmig_plugin *QMIG_PLUGIN_INIT_NAME(void);  \
-    struct qmig_plugin *QMIG_PLUGIN_INIT_NAME(void)                                          \
-    {                                                                                        \
-        (plugin)._struct_size = (uint32_t)sizeof(plugin);                                    \
-        (plugin)._api_version = QMIG_PLUGIN_API_VERSION;                                     \
-        return &(plugin);                                                                    \
+#define QMIG_REGISTER_PLUGIN(plugin)                                                  \
+    QMIG_PLUGIN_LINKAGE QMIG_PLUGIN_EXPORT struct qmig_plugin *QMIG_PLUGIN_INIT_NAME( \
+        void);                                                                        \
+    struct qmig_plugin *QMIG_PLUGIN_INIT_NAME(void)                                   \
+    {                                                                                 \
+        (plugin)._struct_size = (uint32_t)sizeof(plugin);                             \
+        (plugin)._api_version = QMIG_PLUGIN_API_VERSION;                              \
+        return &(plugin);                                                             \
     }
 
 #ifdef __cplusplus

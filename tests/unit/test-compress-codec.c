@@ -13,7 +13,7 @@ static void
 mixed_page(uint8_t *page, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        page[i] = i < len / 2 ? (uint8_t)g_test_rand_int() : (uint8_t)"migrate "[i % 8];
+        page[i] = i < len / 2 ? (uint8_t)g_test_rand_int() : (uint8_t) "migrate "[i % 8];
     }
 }
 
@@ -163,7 +163,8 @@ main(int argc, char **argv)
     g_test_add_func("/codec/names", test_names);
     for (const QmigCodec *c = qmig_codec_table(); c->name != NULL; c++) {
         for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
-            g_autofree char *path = g_strdup_printf("/codec/%s/%s", c->name, tests[i].name);
+            g_autofree char *path = g_strdup_printf("/codec/%s/%s", c->name,
+                                                    tests[i].name);
 
             g_test_add_data_func(path, c, tests[i].run);
         }

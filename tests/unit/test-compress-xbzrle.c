@@ -99,8 +99,8 @@ test_round_trip(void)
         g_assert_cmpint(qmig_xbzrle_encode(before, after, PAGE, exact, (size_t)n), ==, n);
         g_assert_cmpmem(exact, (size_t)n, code, (size_t)n);
         if (n > 0) {
-            g_assert_cmpint(qmig_xbzrle_encode(before, after, PAGE, exact, (size_t)n - 1), ==,
-                            -1);
+            g_assert_cmpint(qmig_xbzrle_encode(before, after, PAGE, exact, (size_t)n - 1),
+                            ==, -1);
         }
         memcpy(page, before, PAGE);
         g_assert_true(qmig_xbzrle_decode(page, PAGE, code, (size_t)n));
@@ -129,12 +129,12 @@ test_every_rule_is_checked(void)
     assert_refused("\x05\x00\x01", 3, PAGE);             /* nzrun of 0 */
     assert_refused("\x00\x01\xaa\x00\x01\xbb", 6, PAGE); /* zrun of 0, second pair */
     assert_refused("\x00\x01\xaa\x80\x00\x01\xbb", 7, PAGE); /* the same in two bytes */
-    assert_refused("\x80\x80\x01\xaa", 4, PAGE);         /* a third length byte */
-    assert_refused("\x01\x02\xaa", 3, PAGE);             /* nzrun beyond the code */
-    assert_refused("\x05\x01\xaa", 3, 5);                /* zrun up to the end, then 1 more */
-    assert_refused("\x06\x01\xaa", 3, 5);                /* zrun beyond the page */
-    assert_refused("\x04\x02\xaa\xbb", 4, 5);            /* nzrun beyond the page */
-    assert_refused("\x01\x01\xaa\x01", 4, PAGE);         /* something behind the last pair */
+    assert_refused("\x80\x80\x01\xaa", 4, PAGE);             /* a third length byte */
+    assert_refused("\x01\x02\xaa", 3, PAGE);                 /* nzrun beyond the code */
+    assert_refused("\x05\x01\xaa", 3, 5);        /* zrun up to the end, then 1 more */
+    assert_refused("\x06\x01\xaa", 3, 5);        /* zrun beyond the page */
+    assert_refused("\x04\x02\xaa\xbb", 4, 5);    /* nzrun beyond the page */
+    assert_refused("\x01\x01\xaa\x01", 4, PAGE); /* something behind the last pair */
     /* and what touches the edge is fine */
     g_assert_cmpint(qmig_xbzrle_check((const uint8_t *)"\x04\x01\xaa", 3, 5), ==, 5);
     g_assert_cmpint(qmig_xbzrle_check((const uint8_t *)"\x81\x00\x01\xaa", 4, 5), ==, 2);

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The plugins linked into qmig. They use the public ABI and nothing else. */
+#include "plugin/loader.h"
+
+struct qmig_plugin *qmig_plugin_init_null(void);
+struct qmig_plugin *qmig_plugin_init_stats(void);
+
+const QmigBuiltinPlugin qmig_builtin_plugins[] = {
+    { "null", qmig_plugin_init_null },
+    { "stats", qmig_plugin_init_stats },
+    { NULL, NULL },
+};
