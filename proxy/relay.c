@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The pump. One thread, one buffer, no lock:
+ *
+ *     in --read--> buffer --write--> out          observing stage: looks on
+ *     in --read--> buffer --stage--> out          rewriting stage: writes itself
+ *
+ * Invariants: what is in the buffer is passed on before the next read; every wait ends with
+ * the cancel flag and, where the caller gave one, with the flag that says the reader is gone.
+ */
+#include "proxy/relay.h"
+
+#include "util/error.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct QmigRelay {
+    QmigRelayConfig config;
+    uint8_t *buf;         /* owned, page aligned */
+    size_t first_len;     /* bytes in buf at the start */
+    QmigDeadline tick_at; /* next call of the stage's tick */
+    bool out_gone;        /* a write failed, or config.gone was raised */
+    /* Counters of bytes: written by the relay's thread alone, read by any. */
+    _Atomic uint64_t n_read, n_written, n_passed;
+};
+
+static void
+count(_Atomic uint64_t *counter, size_t n)
+{
+    /* One writer: no read-modify-write needed. */
+    atomic_store_explicit(counter,
+                          atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+QmigRelay *
+qmig_relay_new(const QmigRelayConfig *config)
+{
+    QmigRelay *r = g_new0(QmigRelay, 1);
+
+    g_assert(config->first_len <= config->buffer_size);
+    r->config = *config;
+    r->buf = g_aligned_alloc(1, config->buffer_size, (gsize)sysconf(_SC_PAGESIZE));
+    if (config->first_len > 0) {
+        memcpy(r->buf, config->first, config->first_len);
+    }
+    r->config.first = NULL;
+    r->tick_at = QMIG_DEADLINE_NEVER;
+    return r;
+}
+
+void
+qmig_relay_free(QmigRelay *r)
+{
+    if (r != NULL) {
+        g_aligned_free(r->buf);
+        g_free(r);
+    }
+}
+
+static void
+relay_tick(QmigRelay *r)
+{
+    if (r->config.stage.tick != NULL) {
+        r->tick_at = r->config.stage.tick(r->config.stage.self);
+    }
+}
+
+/* Wait until @fd is ready. @tick_at: when to do housekeeping meanwhile. */
+static bool
+relay_wait(QmigRelay *r, int fd, short events, QmigDeadline tick_at, GError **error)
+{
+    struct pollfd fds[3] = {
+        { .fd = fd, .events = events },
+        { .fd = qmig_cancel_fd(r->config.cancel), .events = POLLIN },
+        { .fd = qmig_cancel_fd(r->config.gone), .events = POLLIN },
+    };
+    int n = poll(fds, G_N_ELEMENTS(fds), qmig_deadline_poll_ms(tick_at));
+
+    if (n < 0 && errno != EINTR) {
+        return qmig_set_error_errno(error, errno, "poll");
+    }
+    if (n == 0) {
+        relay_tick(r);
+    }
+    if (n > 0 && fds[1].revents != 0) {
+        return qmig_set_error(error, QMIG_ERROR_CANCELLED, "cancelled");
+    }
+    if (n > 0 && fds[2].revents != 0) {
+        r->out_gone = true;
+        return qmig_set_error(error, QMIG_ERROR_CLOSED, "connection closed");
+    }
+    return true;
+}
+
+/* The next bytes of @in. Return: their number, 0 at the end, -1 with @error set. */
+static ssize_t
+relay_fill(QmigRelay *r, GError **error)
+{
+    while (!qmig_cancel_is_raised(r->config.cancel)) {
+        ssize_t n = read(r->config.in, r->buf, r->config.buffer_size);
+
+        if (n >= 0) {
+            count(&r->n_read, (size_t)n);
+            return n;
+        }
+        if (errno == EAGAIN) {
+            if (!relay_wait(r, r->config.in, POLLIN, r->tick_at, error)) {
+                return -1;
+            }
+        } else if (errno != EINTR) {
+            qmig_set_error_errno(error, errno, "read");
+            return -1;
+        }
+    }
+    qmig_set_error(error, QMIG_ERROR_CANCELLED, "cancelled");
+    return -1;
+}
+
+bool
+qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n, GError **error)
+{
+    size_t done = 0; /* bytes of iov[0] */
+
+    while (n > 0) {
+        struct iovec rest = { (uint8_t *)iov->iov_base + done, iov->iov_len - done };
+        /* A piece that was cut goes alone, so that the caller's array need not be copied. */
+        struct msghdr msg = { .msg_iov = done > 0 ? &rest : (struct iovec *)iov,
+                              .msg_iovlen = done > 0 ? 1 : n };
+        ssize_t sent = sendmsg(r->config.out, &msg, MSG_NOSIGNAL);
+
+        if (sent < 0 && errno == EAGAIN) {
+            if (!relay_wait(r, r->config.out, POLLOUT, QMIG_DEADLINE_NEVER, error)) {
+                return false;
+            }
+        } else if (sent < 0 && errno != EINTR) {
+            r->out_gone = true;
+            return qmig_set_error_errno(error, errno, "write");
+        }
+        if (sent > 0) {
+            count(&r->n_written, (size_t)sent);
+            done += (size_t)sent;
+        }
+        while (n > 0 && done >= iov->iov_len) {
+            done -= iov->iov_len;
+            iov++;
+            n--;
+        }
+    }
+    return true;
+}
+
+static bool
+relay_pass(QmigRelay *r, size_t len, GError **error)
+{
+    const QmigRelayStage *stage = &r->config.stage;
+    struct iovec iov = { r->buf, len };
+    bool take_first = stage->rewrites || stage->looks_first;
+
+    if (take_first && !stage->take(stage->self, r->buf, len, error)) {
+        return false;
+    }
+    if (!stage->rewrites && !qmig_relay_write(r, &iov, 1, error)) {
+        return false;
+    }
+    count(&r->n_passed, len);
+    if (!take_first && stage->take != NULL &&
+        !stage->take(stage->self, r->buf, len, error)) {
+        return false;
+    }
+    relay_tick(r);
+    return true;
+}
+
+QmigRelayEnd
+qmig_relay_run(QmigRelay *r, GError **error)
+{
+    ssize_t n = (ssize_t)r->config.first_len;
+
+    count(&r->n_read, r->config.first_len);
+    while (n == 0 || relay_pass(r, (size_t)n, error)) {
+        n = relay_fill(r, error);
+        if (n == 0) {
+            return QMIG_RELAY_EOF;
+        }
+        if (n < 0) {
+            break;
+        }
+    }
+    return r->out_gone ? QMIG_RELAY_OUT_GONE : QMIG_RELAY_FAILED;
+}
+
+bool
+qmig_relay_drain(QmigRelay *r, bool look, GError **error)
+{
+    const QmigRelayStage *stage = &r->config.stage;
+    ssize_t n;
+
+    r->config.gone = NULL;
+    while ((n = relay_fill(r, error)) > 0) {
+        if (look && stage->take != NULL &&
+            !stage->take(stage->self, r->buf, (size_t)n, error)) {
+            return false;
+        }
+        count(&r->n_passed, (size_t)n);
+        relay_tick(r);
+    }
+    return n == 0;
+}
+
+bool
+qmig_relay_holds(const QmigRelay *r, const void *p)
+{
+    return (const uint8_t *)p >= r->buf &&
+           (const uint8_t *)p < r->buf + r->config.buffer_size;
+}
+
+uint64_t
+qmig_relay_bytes_read(const QmigRelay *r)
+{
+    return atomic_load_explicit(&r->n_read, memory_order_relaxed);
+}
+
+uint64_t
+qmig_relay_bytes_written(const QmigRelay *r)
+{
+    return atomic_load_explicit(&r->n_written, memory_order_relaxed);
+}
+
+uint64_t
+qmig_relay_backlog(const QmigRelay *r)
+{
+    uint64_t passed = atomic_load_explicit(&r->n_passed, memory_order_relaxed);
+    uint64_t n_read = qmig_relay_bytes_read(r);
+
+    /* The two are read one after the other: a moment between is no backlog. */
+    return n_read > passed ? n_read - passed : 0;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One direction of one connection: read -> stage -> write, by one thread. */
+#ifndef QMIG_PROXY_RELAY_H
+#define QMIG_PROXY_RELAY_H
+
+#include "util/cancel.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+typedef struct QmigRelay QmigRelay;
+
+/* Who looks at the bytes, or replaces them. All members optional. */
+typedef struct {
+    void *self;
+    /* @rewrites is false: see bytes that were forwarded as they came; must return true.
+       @rewrites is true: the bytes reach the other side only through qmig_relay_write(),
+       before this returns; they are overwritten afterwards. */
+    bool (*take)(void *self, const uint8_t *data, size_t len, GError **error);
+    /* Housekeeping between two buffers. Return: when to be called again without input. */
+    QmigDeadline (*tick)(void *self);
+    bool rewrites;
+    bool looks_first; /* observing: take comes before the write, not after */
+} QmigRelayStage;
+
+typedef struct {
+    int in, out;              /* borrowed, non-blocking */
+    const QmigCancel *cancel; /* ends the relay at once */
+    const QmigCancel *gone; /* (nullable) raised when @out's peer is known to have left */
+    const void *first;      /* bytes of @in that were read before; copied */
+    size_t first_len;       /* at most @buffer_size */
+    size_t buffer_size;     /* bytes; bounds what the relay holds */
+    QmigRelayStage stage;
+} QmigRelayConfig;
+
+typedef enum {
+    QMIG_RELAY_EOF,      /* @in ended, and everything before was passed on */
+    QMIG_RELAY_OUT_GONE, /* nobody takes what is written to @out; error set */
+    QMIG_RELAY_FAILED,   /* @in broke, the stage said no, or cancelled; error set */
+} QmigRelayEnd;
+
+QmigRelay *qmig_relay_new(const QmigRelayConfig *config);
+void qmig_relay_free(QmigRelay *r);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigRelay, qmig_relay_free)
+
+/**
+ * qmig_relay_run() - carry bytes until one side ends
+ *
+ * Data is never held back: each read is written before the next. Closing and half-closing are
+ * left to the caller.
+ * Errors: CLOSED, IO, CANCELLED, or the stage's.
+ */
+QmigRelayEnd qmig_relay_run(QmigRelay *r, GError **error);
+
+/**
+ * qmig_relay_drain() - read @in to its end, and drop what comes
+ * @look: let an observing stage see the bytes
+ *
+ * For an orderly end: closing a TCP socket with unread bytes resets it, and that may take
+ * the last message (SHUT) from under its reader.
+ * Return: false with @error set unless EOF was read.
+ */
+bool qmig_relay_drain(QmigRelay *r, bool look, GError **error);
+
+/* Write all of @iov. Threads: that of run. Errors: CLOSED, IO, CANCELLED. */
+bool qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n,
+                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* The bytes last read lie here: [start, start + size). Good until the stage returns. */
+bool qmig_relay_holds(const QmigRelay *r, const void *p);
+
+/* Counters; threads: any. */
+uint64_t qmig_relay_bytes_read(const QmigRelay *r);
+uint64_t qmig_relay_bytes_written(const QmigRelay *r);
+/* Read, and not yet passed on. */
+uint64_t qmig_relay_backlog(const QmigRelay *r);
+
+#endif
