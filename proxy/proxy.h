@@ -18,13 +18,18 @@
 typedef struct QmigProxy QmigProxy;
 
 typedef struct {
-    const QmigAddress *listen;      /* where the source will connect */
-    const QmigAddress *destination; /* where the destination listens; contacted only when the
-                                       first bytes of a connection are in hand */
-    const char *const *plugins;     /* specs of qmig_chain_new(); NULL = none */
-    uint32_t first_bytes_timeout_ms; /* a connection that stays silent so long, and is no
-                                        preempt channel, ends the session; 0 = 10 000 */
-    uint32_t connect_timeout_ms;     /* for reaching the destination; 0 = 10 000 */
+    /* Where the source will connect. */
+    const QmigAddress *listen;
+    /* Where the destination listens; contacted only when the first bytes of a connection are
+       in hand. */
+    const QmigAddress *destination;
+    /* Specs of qmig_chain_new(); NULL = none. */
+    const char *const *plugins;
+    /* A connection that stays silent so long, and is no preempt channel, ends the session;
+       so does a multifd channel that waits so long for main. 0 = 10 000. */
+    uint32_t first_bytes_timeout_ms;
+    /* For reaching the destination; 0 = 10 000. */
+    uint32_t connect_timeout_ms;
 } QmigProxyConfig;
 
 typedef enum {
@@ -40,8 +45,8 @@ typedef enum {
  * Plugins are loaded and readied here, so that their refusal comes before anything is touched.
  * Errors: CONFIG, PLUGIN, IO.
  */
-QmigProxy *qmig_proxy_start(const QmigProxyConfig *config, GError **error)
-    G_GNUC_WARN_UNUSED_RESULT;
+QmigProxy *qmig_proxy_start(const QmigProxyConfig *config,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Where it listens, with the port the kernel chose. Borrowed. */
 const QmigAddress *qmig_proxy_address(const QmigProxy *proxy);
@@ -62,7 +67,9 @@ int qmig_proxy_done_fd(const QmigProxy *proxy);
  * qmig_proxy_snapshot() - what is known now, as JSON
  *
  * { "state": "active",
- *   "channels": [ { "kind": "main", "bytes_forward": n, "bytes_reverse": n,
+ *   "channels": [ { "kind": "main" | "multifd" | "preempt" | "tls",
+ *                   "id": n,                    multifd: the source's number; tls: 1, 2, …
+ *                   "bytes_forward": n, "bytes_reverse": n,      written to the other leg
  *                   "mode": "observe" | "rewrite" | "raw", "raw_reason": "…" }, … ],
  *   "return_path": { "shut": 0 | n | absent, "pongs": n },
  *   "backlog": n,                     bytes taken from the source and not yet given on

@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Two relays, and what the end of each means.
+ *
+ *     source leg ---- forward relay ----> destination leg
+ *            <------- reverse relay -----
+ *
+ * The reverse relay reads the destination's leg all the time, so it notices first when the
+ * destination is gone, also while the source is silent; it then raises `gone`, which ends the
+ * forward relay's wait. Only after that is judged whether the end is orderly: SHUT may have
+ * been among the last reverse bytes.
+ *
+ * The last of the two threads closes both legs, whatever the session thread is doing.
+ */
+#include "proxy/connection.h"
+
+#include "proxy/relay.h"
+#include "util/error.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum {
+    FORWARD_BUFFER = 256 << 10,
+    REVERSE_BUFFER = 64 << 10, /* return-path messages, now and then a bitmap */
+    /* After the destination went away in a stream nobody can read: time for the source to
+       take the last reverse bytes (they may say that all is well) and to close. */
+    LINGER_MS = 500,
+    /* A write failed: the reverse relay is about to see the end, too. */
+    GONE_MS = 1000,
+};
+
+struct QmigConnection {
+    QmigConnectionConfig config;
+    char *name;
+    QmigRelay *forward, *reverse;
+    QmigReturnStream return_stream; /* MAIN */
+    QmigCancel *gone;               /* raised: the reverse relay has seen the end */
+    GError *reverse_error;          /* how it ended; good once gone is raised */
+    GThread *threads[2];
+    gint running;       /* atomic: threads */
+    gint has_started;   /* atomic */
+    gint has_ended;     /* atomic */
+    bool told_postcopy; /* forward thread's */
+};
+
+char *
+qmig_channel_name(QmigChannelKind kind, unsigned id)
+{
+    switch (kind) {
+    case QMIG_CHANNEL_MAIN:
+        return g_strdup("main");
+    case QMIG_CHANNEL_MULTIFD:
+        return g_strdup_printf("multifd %u", id);
+    case QMIG_CHANNEL_PREEMPT:
+        return g_strdup("preempt");
+    case QMIG_CHANNEL_TLS:
+        return g_strdup_printf("tls %u", id);
+    }
+    g_assert_not_reached();
+}
+
+static bool
+is_main(const QmigConnection *c)
+{
+    return c->config.kind == QMIG_CHANNEL_MAIN;
+}
+
+/* End the session; or, for a channel beside main, leave the verdict to main's end. */
+static void fail(QmigConnection *c, QmigErrorCode code, const char *side, const char *fmt,
+                 ...) G_GNUC_PRINTF(4, 5);
+
+static void
+fail(QmigConnection *c, QmigErrorCode code, const char *side, const char *fmt, ...)
+{
+    GError *error = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    qmig_set_error(&error, code, "%s: %s channel: %s", side, c->name, text);
+    if (is_main(c)) {
+        qmig_group_fail(c->config.group, error);
+    } else if (qmig_group_is_shut(c->config.group)) {
+        g_error_free(error);
+    } else {
+        qmig_group_suspect(c->config.group, error);
+    }
+}
+
+static bool
+is_cancelled(const QmigConnection *c)
+{
+    return qmig_cancel_is_raised(c->config.group->cancel);
+}
+
+static bool
+has_return_path(const QmigConnection *c)
+{
+    return qmig_main_stream_has_return_path(c->config.stream) &&
+           g_atomic_int_get(&c->return_stream.is_read);
+}
+
+/* What happens next is the source's to say, unless the guest has begun to move over. */
+static const char *
+advice(const QmigConnection *c)
+{
+    return c->config.stream != NULL && qmig_main_stream_has_postcopy(c->config.stream)
+               ? ""
+               : "; the source will report a failed migration and its guest keeps running";
+}
+
+/* Give the source time to take what the destination said last, and to close. */
+static bool
+linger(QmigConnection *c)
+{
+    return qmig_wait_fd(c->config.source, POLLRDHUP, qmig_deadline_in_ms(LINGER_MS),
+                        c->config.group->cancel, NULL);
+}
+
+/* ---- main, forward -------------------------------------------------------------------- */
+
+static void
+main_source_ended(QmigConnection *c, QmigStreamEnd end, const char *reason)
+{
+    uint64_t n = qmig_relay_bytes_read(c->forward);
+
+    if (qmig_group_is_shut(c->config.group)) {
+        /* In order. */
+    } else if (qmig_return_stream_shut(&c->return_stream) > 0) {
+        fail(c, QMIG_ERROR_CLOSED, "destination",
+             "it could not load the guest (SHUT %" PRId64 ")%s",
+             qmig_return_stream_shut(&c->return_stream), advice(c));
+    } else if (end == QMIG_STREAM_INCOMPLETE) {
+        fail(c, QMIG_ERROR_CLOSED, "source", "closed after %" PRIu64 " bytes: %s", n,
+             reason);
+    } else if (has_return_path(c)) {
+        fail(c, QMIG_ERROR_CLOSED, "source",
+             "closed after %" PRIu64 " bytes, before the destination confirmed (SHUT)",
+             n);
+    } else if (end == QMIG_STREAM_UNKNOWN) {
+        qmig_group_notice(c->config.group,
+                          "main channel: ended after %" PRIu64
+                          " bytes; whether they were complete is not known: %s",
+                          n, reason);
+    }
+    (void)shutdown(c->config.destination, SHUT_WR);
+}
+
+static void
+main_destination_gone(QmigConnection *c, QmigStreamEnd end, const char *reason,
+                      const GError *error)
+{
+    bool confirmed = qmig_group_is_shut(c->config.group);
+    bool refused = qmig_return_stream_shut(&c->return_stream) > 0;
+    bool may_be_done = !confirmed && !refused && !has_return_path(c);
+
+    if (confirmed || (may_be_done && end == QMIG_STREAM_COMPLETE)) {
+        /* The destination has all it wants. Late bytes have no reader; what counts is that
+           the source gets to read SHUT before its socket can be reset. */
+        (void)qmig_relay_drain(c->forward, false, NULL);
+        return;
+    }
+    if (may_be_done && end == QMIG_STREAM_UNKNOWN && linger(c)) {
+        qmig_group_notice(c->config.group,
+                          "main channel: both sides closed; whether the "
+                          "stream was complete is not known: %s",
+                          reason);
+        return;
+    }
+    if (refused) {
+        fail(c, QMIG_ERROR_CLOSED, "destination",
+             "it could not load the guest (SHUT %" PRId64 ")%s",
+             qmig_return_stream_shut(&c->return_stream), advice(c));
+        return;
+    }
+    const GError *cause = error;
+    if (qmig_cancel_is_raised(c->gone) && c->reverse_error != NULL) {
+        cause = c->reverse_error;
+    }
+    fail(c, QMIG_ERROR_CLOSED, "destination", "%s after %" PRIu64 " bytes: %s%s",
+         cause->message, qmig_relay_bytes_written(c->forward), reason, advice(c));
+}
+
+static void
+run_main_forward(QmigConnection *c)
+{
+    g_autoptr(GError) error = NULL, finish_error = NULL;
+    g_autofree char *reason = NULL;
+    QmigRelayEnd end = qmig_relay_run(c->forward, &error);
+    QmigStreamEnd stream_end = QMIG_STREAM_UNKNOWN;
+    bool finished = true;
+
+    if (end == QMIG_RELAY_OUT_GONE) {
+        (void)!qmig_wait_fd(qmig_cancel_fd(c->gone), POLLIN, qmig_deadline_in_ms(GONE_MS),
+                            c->config.group->cancel, NULL);
+    }
+    if (is_cancelled(c)) {
+        return;
+    }
+    if (end != QMIG_RELAY_FAILED || !qmig_main_stream_rewrites(c->config.stream)) {
+        finished = qmig_main_stream_finish(c->config.stream, &stream_end, &reason,
+                                           &finish_error);
+    }
+    if (end == QMIG_RELAY_OUT_GONE) {
+        /* That nothing more could be written to a reader that has left is no news. */
+        main_destination_gone(c, stream_end, reason, error);
+    } else if (end == QMIG_RELAY_EOF && finished) {
+        main_source_ended(c, stream_end, reason);
+    } else if (!qmig_group_is_shut(c->config.group)) {
+        const GError *cause = finished ? error : finish_error;
+        fail(c, (QmigErrorCode)cause->code, "source", "%s after %" PRIu64 " bytes%s%s",
+             cause->message, qmig_relay_bytes_read(c->forward),
+             reason != NULL ? ": " : "", reason != NULL ? reason : "");
+    }
+}
+
+/* ---- the other directions --------------------------------------------------------------- */
+
+static void
+run_side_forward(QmigConnection *c)
+{
+    g_autoptr(GError) error = NULL;
+    QmigRelayEnd end = qmig_relay_run(c->forward, &error);
+
+    if (is_cancelled(c)) {
+        return;
+    }
+    if (end == QMIG_RELAY_EOF) {
+        (void)shutdown(c->config.destination, SHUT_WR);
+        return;
+    }
+    if (end == QMIG_RELAY_FAILED) {
+        fail(c, QMIG_ERROR_CLOSED, "source", "%s after %" PRIu64 " bytes", error->message,
+             qmig_relay_bytes_read(c->forward));
+    } else if (!qmig_cancel_is_raised(c->gone) || c->reverse_error != NULL) {
+        fail(c, QMIG_ERROR_CLOSED, "destination", "%s after %" PRIu64 " bytes",
+             error->message, qmig_relay_bytes_written(c->forward));
+    } else if (c->config.kind == QMIG_CHANNEL_TLS) {
+        linger(c);
+    }
+    /* Now the reverse relay ends, and with it the connection. */
+    (void)shutdown(c->config.source, SHUT_RDWR);
+    (void)shutdown(c->config.destination, SHUT_RDWR);
+}
+
+static void
+run_reverse(QmigConnection *c)
+{
+    g_autoptr(GError) error = NULL;
+    QmigRelayEnd end = qmig_relay_run(c->reverse, &error);
+
+    if (end == QMIG_RELAY_EOF) {
+        (void)shutdown(c->config.source, SHUT_WR);
+    } else if (end == QMIG_RELAY_OUT_GONE) {
+        /* The source listens no more; the forward relay will find out why. Here only the
+           destination's end is left to wait for. */
+        g_clear_error(&error);
+        (void)qmig_relay_drain(c->reverse, true, &error);
+        if (is_main(c) && qmig_return_stream_shut(&c->return_stream) == 0) {
+            fail(c, QMIG_ERROR_CLOSED, "source",
+                 "left before it could be told that the destination has loaded the guest "
+                 "(SHUT); it may run its guest on: do not continue the destination");
+        }
+    }
+    if (error != NULL && !is_cancelled(c)) {
+        c->reverse_error = g_steal_pointer(&error);
+    }
+    qmig_cancel_raise(c->gone);
+}
+
+/* ---- threads ---------------------------------------------------------------------------- */
+
+/* The last thread out: judge what only both ends together tell, and close. */
+static void
+thread_done(QmigConnection *c)
+{
+    if (!g_atomic_int_dec_and_test(&c->running)) {
+        return;
+    }
+    if (is_main(c) && c->reverse_error != NULL && !is_cancelled(c) &&
+        !qmig_group_is_shut(c->config.group)) {
+        fail(c, QMIG_ERROR_CLOSED, "destination", "%s after %" PRIu64 " bytes%s",
+             c->reverse_error->message, qmig_relay_bytes_written(c->forward), advice(c));
+    }
+    qmig_fd_clear(&c->config.source);
+    qmig_fd_clear(&c->config.destination);
+    g_atomic_int_set(&c->has_ended, 1);
+    qmig_group_wake(c->config.group);
+}
+
+static void *
+forward_thread(void *data)
+{
+    QmigConnection *c = data;
+
+    if (is_main(c)) {
+        run_main_forward(c);
+    } else {
+        run_side_forward(c);
+    }
+    thread_done(c);
+    return NULL;
+}
+
+static void *
+reverse_thread(void *data)
+{
+    QmigConnection *c = data;
+
+    run_reverse(c);
+    thread_done(c);
+    return NULL;
+}
+
+/* ---- stages ----------------------------------------------------------------------------- */
+
+static bool
+forward_take(void *self, const uint8_t *data, size_t len, GError **error)
+{
+    QmigConnection *c = self;
+
+    return qmig_main_stream_take(c->config.stream, data, len, error);
+}
+
+static QmigDeadline
+forward_tick(void *self)
+{
+    QmigConnection *c = self;
+    QmigMainStream *stream = c->config.stream;
+
+    /* Either lets the session open what has been waiting for it. */
+    if (!c->has_started && qmig_relay_bytes_written(c->forward) > 0) {
+        g_atomic_int_set(&c->has_started, 1);
+        qmig_group_wake(c->config.group);
+    }
+    if (stream != NULL && !c->told_postcopy && qmig_main_stream_has_postcopy(stream)) {
+        c->told_postcopy = true;
+        qmig_group_wake(c->config.group);
+    }
+    return stream != NULL ? qmig_main_stream_tick(stream) : QMIG_DEADLINE_NEVER;
+}
+
+static bool
+reverse_take(void *self, const uint8_t *data, size_t len, GError **error)
+{
+    QmigConnection *c = self;
+
+    (void)error;
+    qmig_return_stream_take(&c->return_stream, data, len);
+    return true;
+}
+
+static QmigRelay *
+new_forward(QmigConnection *c)
+{
+    QmigRelayConfig config = {
+        .in = c->config.source,
+        .out = c->config.destination,
+        .cancel = c->config.group->cancel,
+        .gone = c->gone,
+        .first = c->config.first,
+        .first_len = c->config.first_len,
+        .buffer_size = FORWARD_BUFFER,
+        .stage = { .self = c, .tick = forward_tick },
+    };
+
+    if (is_main(c)) {
+        config.stage.take = forward_take;
+        config.stage.rewrites = qmig_main_stream_rewrites(c->config.stream);
+    }
+    return qmig_relay_new(&config);
+}
+
+static QmigRelay *
+new_reverse(QmigConnection *c)
+{
+    QmigRelayConfig config = {
+        .in = c->config.destination,
+        .out = c->config.source,
+        .cancel = c->config.group->cancel,
+        .buffer_size = REVERSE_BUFFER,
+    };
+
+    if (is_main(c)) {
+        /* SHUT must be known before the source can act on it by closing. */
+        config.stage =
+            (QmigRelayStage){ .self = c, .take = reverse_take, .looks_first = true };
+    }
+    return qmig_relay_new(&config);
+}
+
+QmigConnection *
+qmig_connection_start(const QmigConnectionConfig *config)
+{
+    QmigConnection *c = g_new0(QmigConnection, 1);
+
+    c->config = *config;
+    c->name = qmig_channel_name(config->kind, config->id);
+    c->gone = qmig_cancel_new();
+    qmig_return_stream_init(&c->return_stream, config->group,
+                            is_main(c) && !config->encrypted);
+    if (is_main(c) && config->raw_reason != NULL) {
+        qmig_main_stream_go_raw(config->stream, config->raw_reason);
+    }
+    c->forward = new_forward(c);
+    c->reverse = new_reverse(c);
+    if (is_main(c)) {
+        qmig_main_stream_set_output(config->stream, c->forward);
+    }
+    c->config.first = NULL;
+    c->running = 2;
+    c->threads[0] = g_thread_new("qmig-forward", forward_thread, c);
+    c->threads[1] = g_thread_new("qmig-reverse", reverse_thread, c);
+    return c;
+}
+
+void
+qmig_connection_join(QmigConnection *c)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(c->threads); i++) {
+        if (c->threads[i] != NULL) {
+            g_thread_join(g_steal_pointer(&c->threads[i]));
+        }
+    }
+}
+
+void
+qmig_connection_free(QmigConnection *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    qmig_connection_join(c);
+    qmig_relay_free(c->forward);
+    qmig_relay_free(c->reverse);
+    qmig_return_stream_clear(&c->return_stream);
+    qmig_cancel_free(c->gone);
+    g_clear_error(&c->reverse_error);
+    g_free(c->name);
+    g_free(c);
+}
+
+/* ---- for others ----------------------------------------------------------------------- */
+
+bool
+qmig_connection_has_started(const QmigConnection *c)
+{
+    return g_atomic_int_get(&c->has_started) != 0;
+}
+
+bool
+qmig_connection_has_ended(const QmigConnection *c)
+{
+    return g_atomic_int_get(&c->has_ended) != 0;
+}
+
+uint64_t
+qmig_connection_backlog(const QmigConnection *c)
+{
+    return qmig_relay_backlog(c->forward);
+}
+
+JsonObject *
+qmig_connection_describe(QmigConnection *c)
+{
+    static const char *const kinds[] = { "main", "multifd", "preempt", "tls" };
+    JsonObject *o = json_object_new_object();
+
+    json_object_object_add(o, "kind", json_object_new_string(kinds[c->config.kind]));
+    if (c->config.kind == QMIG_CHANNEL_MULTIFD || c->config.kind == QMIG_CHANNEL_TLS) {
+        json_object_object_add(o, "id", json_object_new_int64(c->config.id));
+    }
+    json_object_object_add(o, "bytes_forward",
+                           json_object_new_uint64(qmig_relay_bytes_written(c->forward)));
+    json_object_object_add(o, "bytes_reverse",
+                           json_object_new_uint64(qmig_relay_bytes_written(c->reverse)));
+    if (is_main(c)) {
+        qmig_main_stream_describe(c->config.stream, o);
+        return o;
+    }
+    json_object_object_add(o, "mode", json_object_new_string("raw"));
+    json_object_object_add(o, "raw_reason",
+                           json_object_new_string("only main is read; passed as it is"));
+    return o;
+}
+
+JsonObject *
+qmig_connection_describe_return_path(QmigConnection *c)
+{
+    return qmig_return_stream_describe(&c->return_stream);
+}

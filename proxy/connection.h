@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One connection of a migration: a leg to the source, a leg to the destination, two relays. */
+#ifndef QMIG_PROXY_CONNECTION_H
+#define QMIG_PROXY_CONNECTION_H
+
+#include "proxy/group.h"
+#include "proxy/main-stream.h"
+#include "proxy/return-stream.h"
+
+typedef enum {
+    QMIG_CHANNEL_MAIN,
+    QMIG_CHANNEL_MULTIFD,
+    QMIG_CHANNEL_PREEMPT,
+    QMIG_CHANNEL_TLS, /* beside main; nobody can tell which it is */
+} QmigChannelKind;
+
+typedef struct {
+    QmigGroup *group; /* borrowed */
+    QmigChannelKind kind;
+    unsigned id;          /* MULTIFD: the source's number; TLS: order of arrival */
+    int source;           /* owned by the connection from now on */
+    int destination;      /* likewise */
+    const uint8_t *first; /* bytes read from the source already; copied */
+    size_t first_len;
+    QmigMainStream *stream; /* MAIN: borrowed; else NULL */
+    const char *raw_reason; /* (nullable) MAIN: the stream is not to be read, and why */
+    bool encrypted;         /* the return path cannot be read either */
+} QmigConnectionConfig;
+
+typedef struct QmigConnection QmigConnection;
+
+/* Start both relays. When both have ended, the legs are closed and the group is woken. */
+QmigConnection *qmig_connection_start(const QmigConnectionConfig *config);
+
+/* Join the threads; the group's cancel flag is raised, or has_ended() true. */
+void qmig_connection_join(QmigConnection *c);
+void qmig_connection_free(QmigConnection *c);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigConnection, qmig_connection_free)
+
+/* "main", "multifd 3", …: for messages. (transfer full) */
+char *qmig_channel_name(QmigChannelKind kind, unsigned id);
+
+/* Threads: any. */
+bool qmig_connection_has_started(const QmigConnection *c); /* first bytes were written */
+bool qmig_connection_has_ended(const QmigConnection *c);
+uint64_t qmig_connection_backlog(const QmigConnection *c);
+JsonObject *qmig_connection_describe(QmigConnection *c);             /* transfer full */
+JsonObject *qmig_connection_describe_return_path(QmigConnection *c); /* transfer full */
+
+#endif

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ *     bytes -> decoder -> plugin chain ( -> encoder -> relay, when a plugin rewrites )
+ *
+ * Observing never fails: what is not understood is no reason to stop the bytes, which are on
+ * their way already. Rewriting must understand: once a record was changed or left out, the
+ * source's bytes no longer mean at the destination what they mean at the source.
+ *
+ * Payloads that the encoder references lie in the relay's buffer, which stays as it is until
+ * take returns, or are copied to an arena (made by a plugin, or cut by the end of a read).
+ */
+#include "proxy/main-stream.h"
+
+#include "plugin/chain.h"
+#include "stream/bounds.h"
+#include "stream/decoder.h"
+#include "stream/encoder.h"
+#include "util/error.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum {
+    REPORT_MS = 200,
+    ARENA_SIZE = 512 << 10, /* some hundred pages for each write */
+    ADVISE_WITH_RAM = 16,   /* bytes; the empty form announces dirty bitmaps only */
+};
+
+struct QmigMainStream {
+    QmigGroup *group; /* borrowed */
+    QmigDecoder *decoder;
+    QmigChain *chain;     /* NULL: no plugins, or given up */
+    QmigEncoder *encoder; /* NULL: observing */
+    QmigRelay *output;    /* borrowed */
+    uint8_t *arena;       /* owned; payloads waiting for the next write */
+    size_t arena_len;     /* bytes used */
+    bool raw;             /* the decoder is out of work */
+    bool had_page;        /* a RAM page record went by */
+    uint64_t tail_bytes;
+    QmigStreamEnd end;
+    char *end_reason;
+    bool report_due;
+    QmigDeadline report_at;
+    gint has_postcopy, has_return_path; /* atomic */
+    GMutex lock;                        /* guards what follows */
+    char *raw_reason;
+    JsonObject *report;
+};
+
+static bool take_output(void *self, const struct qmig_event *ev, GError **error);
+
+static void
+publish(QmigMainStream *s)
+{
+    JsonObject *fresh = s->chain != NULL ? qmig_chain_report(s->chain) : NULL;
+
+    if (fresh == NULL) {
+        return;
+    }
+    /* json-c's reference counts are not atomic: objects change hands under the lock only. */
+    g_mutex_lock(&s->lock);
+    qmig_json_put(s->report);
+    s->report = fresh;
+    g_mutex_unlock(&s->lock);
+}
+
+QmigMainStream *
+qmig_main_stream_new(QmigGroup *group, const char *const *plugins, GError **error)
+{
+    g_autoptr(QmigMainStream) s = g_new0(QmigMainStream, 1);
+
+    s->group = group;
+    g_mutex_init(&s->lock);
+    s->report_at = 0;
+    s->decoder = qmig_decoder_new();
+    if (plugins != NULL && plugins[0] != NULL) {
+        s->chain = qmig_chain_new(plugins, take_output, s, error);
+        if (s->chain == NULL) {
+            return NULL;
+        }
+        if (qmig_chain_rewrites(s->chain)) {
+            s->encoder = qmig_encoder_new();
+            s->arena = g_malloc(ARENA_SIZE);
+        }
+    }
+    publish(s);
+    return g_steal_pointer(&s);
+}
+
+void
+qmig_main_stream_free(QmigMainStream *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    g_clear_pointer(&s->chain, qmig_chain_free);
+    g_clear_pointer(&s->encoder, qmig_encoder_free);
+    g_clear_pointer(&s->decoder, qmig_decoder_free);
+    g_clear_pointer(&s->report, qmig_json_put);
+    g_free(s->raw_reason);
+    g_free(s->end_reason);
+    g_free(s->arena);
+    g_mutex_clear(&s->lock);
+    g_free(s);
+}
+
+bool
+qmig_main_stream_rewrites(const QmigMainStream *s)
+{
+    return s->encoder != NULL;
+}
+
+void
+qmig_main_stream_set_output(QmigMainStream *s, QmigRelay *relay)
+{
+    s->output = relay;
+}
+
+static void
+set_raw_reason(QmigMainStream *s, const char *reason)
+{
+    g_mutex_lock(&s->lock);
+    g_free(s->raw_reason);
+    s->raw_reason = g_strdup(reason);
+    g_mutex_unlock(&s->lock);
+    qmig_group_notice(s->group, "main channel: forwarded without being read: %s", reason);
+}
+
+void
+qmig_main_stream_go_raw(QmigMainStream *s, const char *reason)
+{
+    s->raw = true;
+    set_raw_reason(s, reason);
+}
+
+/* ---- rewriting ------------------------------------------------------------------------ */
+
+static bool
+flush_output(QmigMainStream *s, GError **error)
+{
+    const struct iovec *iov;
+    size_t bytes;
+    size_t n = qmig_encoder_pending(s->encoder, &iov, &bytes);
+
+    if (n > 0 && !qmig_relay_write(s->output, iov, n, error)) {
+        return false;
+    }
+    qmig_encoder_clear(s->encoder);
+    s->arena_len = 0;
+    return true;
+}
+
+/* Give the page's payload a place that lasts until the next flush. */
+static bool
+keep_page(QmigMainStream *s, struct qmig_event *ev, GError **error)
+{
+    struct qmig_event_page *page = &ev->u.page;
+
+    if (qmig_relay_holds(s->output, page->data)) {
+        return true;
+    }
+    if (page->length > ARENA_SIZE) {
+        return qmig_set_error(error, QMIG_ERROR_LIMIT,
+                              "page payload of %u bytes, limit %d", page->length,
+                              ARENA_SIZE);
+    }
+    if (page->length > ARENA_SIZE - s->arena_len && !flush_output(s, error)) {
+        return false;
+    }
+    memcpy(s->arena + s->arena_len, page->data, page->length);
+    page->data = s->arena + s->arena_len;
+    s->arena_len += page->length;
+    return true;
+}
+
+/* Sink of the chain: one event of the rewritten stream. */
+static bool
+take_output(void *self, const struct qmig_event *ev, GError **error)
+{
+    QmigMainStream *s = self;
+    struct qmig_event copy;
+
+    if (qmig_encoder_is_full(s->encoder) && !flush_output(s, error)) {
+        return false;
+    }
+    if (ev->kind != QMIG_EVENT_PAGE) {
+        if (!qmig_encoder_put(s->encoder, ev, error)) {
+            return false;
+        }
+        /* Rare kinds with a payload: written before the payload can move. */
+        bool borrows = ev->kind == QMIG_EVENT_CONFIG ||
+                       ev->kind == QMIG_EVENT_CONFIG_SUB ||
+                       ev->kind == QMIG_EVENT_COMMAND || ev->kind == QMIG_EVENT_BYTES;
+        return !borrows || flush_output(s, error);
+    }
+    copy = *ev;
+    return keep_page(s, &copy, error) && qmig_encoder_put(s->encoder, &copy, error);
+}
+
+/* ---- reading -------------------------------------------------------------------------- */
+
+/* The decoder met something it must step over blindly. */
+static bool
+take_raw_note(QmigMainStream *s, const char *reason, GError **error)
+{
+    set_raw_reason(s, reason);
+    if (s->encoder != NULL && s->had_page) {
+        /* What follows may build on records (block names) that were written differently. */
+        return qmig_set_error(
+            error, QMIG_ERROR_UNSUPPORTED,
+            "cannot go on rewriting a stream that is not understood: %s", reason);
+    }
+    return true;
+}
+
+static bool
+learn(QmigMainStream *s, const struct qmig_event *ev, GError **error)
+{
+    switch ((enum qmig_event_kind)ev->kind) {
+    case QMIG_EVENT_COMMAND:
+        if (ev->u.command.command == QMIG_COMMAND_OPEN_RETURN_PATH) {
+            g_atomic_int_set(&s->has_return_path, 1);
+        } else if (ev->u.command.command == QMIG_COMMAND_POSTCOPY_ADVISE &&
+                   ev->u.command.length == ADVISE_WITH_RAM) {
+            g_atomic_int_set(&s->has_postcopy, 1);
+        }
+        return true;
+    case QMIG_EVENT_BYTES:
+        s->tail_bytes += ev->u.bytes.kind == QMIG_BYTES_TAIL ? ev->u.bytes.length : 0;
+        return true;
+    case QMIG_EVENT_RAW:
+        return take_raw_note(s, ev->u.raw.reason, error);
+    case QMIG_EVENT_END:
+        s->end = ev->u.end.complete ? QMIG_STREAM_COMPLETE
+                 : s->raw_reason != NULL || s->tail_bytes > QMIG_LIMIT_TAIL
+                     ? QMIG_STREAM_UNKNOWN
+                     : QMIG_STREAM_INCOMPLETE;
+        s->end_reason = g_strdup(ev->u.end.reason);
+        return true;
+    case QMIG_EVENT_HEADER:
+    case QMIG_EVENT_CONFIG:
+    case QMIG_EVENT_CONFIG_SUB:
+    case QMIG_EVENT_SECTION:
+    case QMIG_EVENT_FOOTER:
+    case QMIG_EVENT_RAM_SIZE:
+    case QMIG_EVENT_RAM_BLOCK:
+    case QMIG_EVENT_PAGE:
+    case QMIG_EVENT_RAM_EOS:
+    case QMIG_EVENT_RAM_FLUSH:
+    case QMIG_EVENT_RAM_HOOK:
+    case QMIG_EVENT_EOF:
+    case QMIG_EVENT_DEVICE:
+    case QMIG_EVENT_DESCRIPTION:
+    default:
+        return true;
+    }
+}
+
+static bool
+take_event(QmigMainStream *s, const struct qmig_event *ev, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (G_LIKELY(ev->kind == QMIG_EVENT_PAGE)) {
+        s->had_page = true;
+    } else if (!learn(s, ev, error)) {
+        return false;
+    }
+    if (s->chain == NULL || qmig_chain_push(s->chain, ev, &local)) {
+        return true;
+    }
+    if (s->encoder != NULL) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    qmig_group_notice(s->group, "plugins stopped: %s", local->message);
+    publish(s);
+    g_clear_pointer(&s->chain, qmig_chain_free);
+    return true;
+}
+
+/* Events until the decoder wants more bytes or has ended. */
+static bool
+pump(QmigMainStream *s, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    struct qmig_event ev;
+
+    for (;;) {
+        switch (qmig_decoder_next(s->decoder, &ev, &local)) {
+        case QMIG_DECODE_EVENT:
+            if (!take_event(s, &ev, error)) {
+                return false;
+            }
+            break;
+        case QMIG_DECODE_NEED_MORE:
+        case QMIG_DECODE_END:
+            return s->encoder == NULL || flush_output(s, error);
+        case QMIG_DECODE_FAILED:
+            if (s->encoder != NULL) {
+                g_propagate_error(error, g_steal_pointer(&local));
+                return false;
+            }
+            qmig_main_stream_go_raw(s, local->message);
+            return true;
+        }
+    }
+}
+
+bool
+qmig_main_stream_take(QmigMainStream *s, const uint8_t *data, size_t len, GError **error)
+{
+    if (s->raw) {
+        return true;
+    }
+    s->report_due = s->chain != NULL;
+    qmig_decoder_push(s->decoder, data, len);
+    return pump(s, error);
+}
+
+QmigDeadline
+qmig_main_stream_tick(QmigMainStream *s)
+{
+    if (!s->report_due) {
+        return QMIG_DEADLINE_NEVER;
+    }
+    if (qmig_now_us() < s->report_at) {
+        return s->report_at;
+    }
+    publish(s);
+    s->report_due = false;
+    s->report_at = qmig_deadline_in_ms(REPORT_MS);
+    return QMIG_DEADLINE_NEVER;
+}
+
+static bool
+finish_chain(QmigMainStream *s, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (s->encoder != NULL) {
+        return qmig_chain_finish(s->chain, error) && flush_output(s, error);
+    }
+    if (!qmig_chain_finish(s->chain, &local)) {
+        qmig_group_notice(s->group, "plugins: %s", local->message);
+    }
+    return true;
+}
+
+bool
+qmig_main_stream_finish(QmigMainStream *s, QmigStreamEnd *end, char **reason,
+                        GError **error)
+{
+    bool ok = true;
+
+    s->end = QMIG_STREAM_UNKNOWN;
+    if (!s->raw) {
+        qmig_decoder_eof(s->decoder);
+        ok = pump(s, error);
+    }
+    if (ok && s->chain != NULL) {
+        ok = finish_chain(s, error);
+    }
+    publish(s);
+    s->report_due = false;
+    *end = s->end;
+    *reason = g_strdup(s->end_reason != NULL ? s->end_reason : s->raw_reason);
+    return ok;
+}
+
+/* ---- for others ----------------------------------------------------------------------- */
+
+bool
+qmig_main_stream_has_postcopy(const QmigMainStream *s)
+{
+    return g_atomic_int_get(&s->has_postcopy) != 0;
+}
+
+bool
+qmig_main_stream_has_return_path(const QmigMainStream *s)
+{
+    return g_atomic_int_get(&s->has_return_path) != 0;
+}
+
+void
+qmig_main_stream_describe(QmigMainStream *s, JsonObject *channel)
+{
+    g_mutex_lock(&s->lock);
+    const char *mode = s->raw_reason != NULL ? "raw"
+                       : s->encoder != NULL  ? "rewrite"
+                                             : "observe";
+    json_object_object_add(channel, "mode", json_object_new_string(mode));
+    if (s->raw_reason != NULL) {
+        json_object_object_add(channel, "raw_reason",
+                               json_object_new_string(s->raw_reason));
+    }
+    g_mutex_unlock(&s->lock);
+}
+
+JsonObject *
+qmig_main_stream_report(QmigMainStream *s)
+{
+    JsonObject *copy = NULL;
+
+    g_mutex_lock(&s->lock);
+    if (s->report != NULL) {
+        (void)!json_object_deep_copy(s->report, &copy, NULL);
+    }
+    g_mutex_unlock(&s->lock);
+    return copy != NULL ? copy : json_object_new_object();
+}

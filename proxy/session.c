@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The session thread. It alone accepts, classifies and opens; relays run in threads of their
+ * own and wake it when something changed.
+ *
+ *     accept -> waiting room -> (first bytes tell the kind) -> open the other leg -> relays
+ *
+ * A QEMU that waits for a migration is killed by a connection that says nothing and closes,
+ * frozen by one that says nothing, and 7.2 takes the first connection for main whatever it is.
+ * Hence: no connection to the destination before its first bytes are here; nothing before
+ * main's first bytes were written. Only a preempt channel is silent by nature: it is opened
+ * when main runs and has announced postcopy.
+ */
+#include "proxy/session.h"
+
+#include "proxy/classify.h"
+#include "util/error.h"
+#include "util/socket.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    DEFAULT_TIMEOUT_MS = 10000,
+    /* Connections of one migration: QEMU allows 255 multifd channels; main and preempt. */
+    CONNECTIONS_MAX = 255 + 2,
+    /* QEMU opens its channels all at once. */
+    BACKLOG = 128,
+    /* A silent connection may be multifd whose first packet is on its way. To mistake one does
+       no harm (its bytes pass all the same), to wait long does: a destination holds its
+       switchover back until the preempt channel is there. */
+    PREEMPT_SETTLE_MS = 50,
+    /* After main ended in order the others do so at once, if they do. */
+    LAST_ENDS_MS = 5000,
+};
+
+/* A connection of the source whose kind is not known or whose turn has not come. */
+typedef struct {
+    QmigFd fd; /* owned */
+    uint8_t bytes[QMIG_FIRST_BYTES_MAX];
+    size_t len;
+    bool has_eof;
+    QmigFirst first;
+    QmigDeadline settles_at; /* if still silent then, it may be preempt */
+    QmigDeadline deadline;
+} Waiting;
+
+struct QmigSession {
+    QmigGroup group;
+    QmigAddress *destination; /* owned */
+    QmigAddress *address;     /* owned; where it listens */
+    QmigMainStream *stream;   /* owned */
+    uint32_t first_bytes_timeout_ms, connect_timeout_ms;
+    QmigFd listener;
+    GPtrArray *waiting;   /* Waiting *; session thread's */
+    QmigConnection *main; /* borrowed from connections; session thread's */
+    bool main_is_tls, main_is_recovery;
+    unsigned n_tls;        /* TLS connections beside main */
+    QmigDeadline last_end; /* main has ended: when to stop waiting for the others */
+    QmigSessionEnded ended;
+    void *ended_data;
+    GThread *thread;
+    gint state;  /* atomic: QmigProxyState */
+    GMutex lock; /* guards connections: the session thread appends, any reads */
+    GPtrArray *connections; /* QmigConnection * */
+};
+
+static void
+waiting_free(void *data)
+{
+    Waiting *w = data;
+
+    qmig_fd_clear(&w->fd);
+    g_free(w);
+}
+
+static void fail(QmigSession *s, QmigErrorCode code, const char *fmt, ...)
+    G_GNUC_PRINTF(3, 4);
+
+static void
+fail(QmigSession *s, QmigErrorCode code, const char *fmt, ...)
+{
+    GError *error = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    qmig_set_error(&error, code, "%s", text);
+    qmig_group_fail(&s->group, error);
+}
+
+/* ---- opening ---------------------------------------------------------------------------- */
+
+/* Connect to the destination and let the relays run. Takes @w's descriptor. */
+static void
+open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
+{
+    g_autoptr(GError) error = NULL;
+    int fd = qmig_socket_connect(s->destination,
+                                 qmig_deadline_in_ms(s->connect_timeout_ms),
+                                 s->group.cancel, &error);
+
+    if (fd < 0) {
+        if (!qmig_cancel_is_raised(s->group.cancel)) {
+            g_autofree char *name = qmig_channel_name(config->kind, config->id);
+            fail(s, (QmigErrorCode)error->code,
+                 "destination: %s channel: %s; the source will report a failed migration "
+                 "and its guest keeps running",
+                 name, error->message);
+        }
+        return;
+    }
+    config->group = &s->group;
+    config->source = qmig_fd_steal(&w->fd);
+    config->destination = fd;
+    config->first = w->bytes;
+    config->first_len = w->len;
+    QmigConnection *c = qmig_connection_start(config);
+    g_mutex_lock(&s->lock);
+    g_ptr_array_add(s->connections, c);
+    g_mutex_unlock(&s->lock);
+    if (config->kind == QMIG_CHANNEL_MAIN) {
+        s->main = c;
+    }
+}
+
+static void
+open_main(QmigSession *s, Waiting *w)
+{
+    QmigConnectionConfig config = { .kind = QMIG_CHANNEL_MAIN, .stream = s->stream };
+
+    g_atomic_int_set(&s->state, QMIG_PROXY_ACTIVE);
+    if (w->first.kind == QMIG_FIRST_TLS) {
+        s->main_is_tls = true;
+        config.encrypted = true;
+        config.raw_reason = "it is encrypted (TLS)";
+    } else if (w->first.kind == QMIG_FIRST_RECOVERY) {
+        s->main_is_recovery = true;
+        config.raw_reason = "postcopy recovery: the stream goes on without its head";
+    }
+    if (config.raw_reason != NULL && qmig_main_stream_rewrites(s->stream)) {
+        fail(s, QMIG_ERROR_UNSUPPORTED,
+             "source: main channel: plugins cannot change it: %s", config.raw_reason);
+        return;
+    }
+    open_connection(s, w, &config);
+}
+
+static bool
+main_has_started(const QmigSession *s)
+{
+    return s->main != NULL && qmig_connection_has_started(s->main);
+}
+
+static bool
+may_have_preempt(const QmigSession *s)
+{
+    /* Recovery re-opens the preempt channel without announcing postcopy again. */
+    return main_has_started(s) &&
+           (s->main_is_recovery || qmig_main_stream_has_postcopy(s->stream));
+}
+
+/* ---- the waiting room --------------------------------------------------------------------- */
+
+/* Not one of QEMU's, or one too many: on a wire, QEMU would ignore it. */
+static void
+turn_away(QmigSession *s, Waiting *w, const char *why)
+{
+    g_autoptr(GString) hex = g_string_new(NULL);
+
+    for (size_t i = 0; i < w->len && i < 8; i++) {
+        g_string_append_printf(hex, " %02x", w->bytes[i]);
+    }
+    qmig_group_notice(&s->group,
+                      "source: a connection was turned away: %s; first bytes:%s", why,
+                      hex->len > 0 ? hex->str : " none");
+    qmig_fd_clear(&w->fd);
+}
+
+static void
+admit_unknown(QmigSession *s, Waiting *w)
+{
+    QmigConnectionConfig config = { .kind = QMIG_CHANNEL_PREEMPT };
+
+    if (may_have_preempt(s)) {
+        open_connection(s, w, &config);
+    } else if (s->main != NULL) {
+        turn_away(s, w, "no migration channel");
+    } else {
+        fail(s, QMIG_ERROR_PROTOCOL,
+             "source: first connection: it begins with %02x %02x %02x %02x, wanted a "
+             "migration (51 45 56 4d) or TLS (16 03)",
+             w->bytes[0], w->bytes[1], w->bytes[2], w->bytes[3]);
+    }
+}
+
+static void
+admit_tls(QmigSession *s, Waiting *w)
+{
+    QmigConnectionConfig config = { .kind = QMIG_CHANNEL_TLS };
+
+    if (s->main == NULL) {
+        open_main(s, w);
+    } else if (!s->main_is_tls) {
+        turn_away(s, w, "TLS beside a plain main channel");
+    } else if (main_has_started(s)) {
+        config.id = ++s->n_tls;
+        open_connection(s, w, &config);
+    }
+}
+
+/* Nothing, or too little to tell: the end of patience, or a preempt channel. */
+static void
+admit_silent(QmigSession *s, Waiting *w)
+{
+    QmigConnectionConfig config = { .kind = QMIG_CHANNEL_PREEMPT };
+
+    if (w->has_eof) {
+        turn_away(s, w, "it closed at once");
+    } else if (may_have_preempt(s) && w->len == 0 && qmig_now_us() >= w->settles_at) {
+        open_connection(s, w, &config);
+    }
+}
+
+/* Open @w's other leg if its time has come. Whoever is dealt with has no descriptor left. */
+static void
+admit(QmigSession *s, Waiting *w)
+{
+    QmigConnectionConfig config = { .kind = QMIG_CHANNEL_MULTIFD,
+                                    .id = w->first.multifd_id };
+
+    switch (w->first.kind) {
+    case QMIG_FIRST_NEED_MORE:
+        admit_silent(s, w);
+        break;
+    case QMIG_FIRST_MAIN:
+    case QMIG_FIRST_RECOVERY:
+        if (s->main == NULL) {
+            open_main(s, w);
+        } else {
+            turn_away(s, w, "the migration has its main channel");
+        }
+        break;
+    case QMIG_FIRST_TLS:
+        admit_tls(s, w);
+        break;
+    case QMIG_FIRST_MULTIFD:
+        if (w->has_eof) {
+            turn_away(s, w, "it closed at once");
+        } else if (main_has_started(s)) {
+            open_connection(s, w, &config);
+        }
+        break;
+    case QMIG_FIRST_UNKNOWN:
+        admit_unknown(s, w);
+        break;
+    }
+    if (w->fd >= 0 && qmig_now_us() >= w->deadline) {
+        fail(s, QMIG_ERROR_TIMEOUT, "source: %s after %u ms",
+             w->first.kind == QMIG_FIRST_NEED_MORE
+                 ? "a connection has sent no more than the beginning of nothing known"
+                 : "a channel still waits for the main channel",
+             s->first_bytes_timeout_ms);
+    }
+}
+
+static void
+read_first_bytes(Waiting *w)
+{
+    while (w->first.kind == QMIG_FIRST_NEED_MORE && !w->has_eof) {
+        ssize_t n = read(w->fd, w->bytes + w->len, sizeof w->bytes - w->len);
+
+        if (n > 0) {
+            w->len += (size_t)n;
+            w->first = qmig_classify(w->bytes, w->len);
+        } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+            w->has_eof = true;
+        } else if (errno == EAGAIN) {
+            return;
+        }
+    }
+}
+
+static void
+accept_all(QmigSession *s)
+{
+    for (;;) {
+        g_autoptr(GError) error = NULL;
+        int fd = qmig_socket_accept(s->listener, 0, s->group.cancel, &error);
+
+        if (fd < 0) {
+            if (!g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TIMEOUT) &&
+                !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CANCELLED)) {
+                fail(s, QMIG_ERROR_IO, "source: %s", error->message);
+            }
+            return;
+        }
+        Waiting *w = g_new0(Waiting, 1);
+        w->fd = fd;
+        w->settles_at = qmig_deadline_in_ms(PREEMPT_SETTLE_MS);
+        w->deadline = qmig_deadline_in_ms(s->first_bytes_timeout_ms);
+        if (s->waiting->len + s->connections->len >= CONNECTIONS_MAX) {
+            turn_away(s, w, "too many connections");
+            waiting_free(w);
+            continue;
+        }
+        g_ptr_array_add(s->waiting, w);
+    }
+}
+
+/* ---- the thread --------------------------------------------------------------------------- */
+
+static QmigDeadline
+next_look(QmigSession *s)
+{
+    QmigDeadline at = s->last_end;
+
+    if (at == QMIG_DEADLINE_NEVER) {
+        at = qmig_group_judge_suspect(&s->group);
+    }
+    for (guint i = 0; i < s->waiting->len; i++) {
+        const Waiting *w = s->waiting->pdata[i];
+        bool settling = w->len == 0 && may_have_preempt(s);
+        at = MIN(at, settling ? MIN(w->settles_at, w->deadline) : w->deadline);
+    }
+    return at;
+}
+
+/* Sleep until something may have changed. */
+static void
+session_wait(QmigSession *s)
+{
+    g_autofree struct pollfd *fds = g_new0(struct pollfd, 3 + s->waiting->len);
+    eventfd_t ignored;
+
+    fds[0] = (struct pollfd){ .fd = qmig_cancel_fd(s->group.cancel), .events = POLLIN };
+    fds[1] = (struct pollfd){ .fd = s->group.wake_fd, .events = POLLIN };
+    fds[2] = (struct pollfd){ .fd = s->listener, .events = POLLIN };
+    for (guint i = 0; i < s->waiting->len; i++) {
+        const Waiting *w = s->waiting->pdata[i];
+        bool reading = w->first.kind == QMIG_FIRST_NEED_MORE && !w->has_eof;
+        fds[3 + i] = (struct pollfd){ .fd = reading ? w->fd : -1, .events = POLLIN };
+    }
+    (void)poll(fds, 3 + s->waiting->len, qmig_deadline_poll_ms(next_look(s)));
+    (void)!eventfd_read(s->group.wake_fd, &ignored);
+}
+
+static void
+serve_waiting(QmigSession *s)
+{
+    for (guint i = 0; i < s->waiting->len && !qmig_cancel_is_raised(s->group.cancel);) {
+        Waiting *w = s->waiting->pdata[i];
+
+        read_first_bytes(w);
+        admit(s, w);
+        if (w->fd < 0) {
+            g_ptr_array_remove_index(s->waiting, i);
+            /* Whoever came before may have waited for this one. */
+            i = 0;
+        } else {
+            i++;
+        }
+    }
+}
+
+/* Main has ended in order: have the others? */
+static bool
+all_ended(QmigSession *s)
+{
+    if (s->main == NULL || !qmig_connection_has_ended(s->main)) {
+        return false;
+    }
+    if (s->last_end == QMIG_DEADLINE_NEVER) {
+        s->last_end = qmig_deadline_in_ms(LAST_ENDS_MS);
+    }
+    for (guint i = 0; i < s->connections->len; i++) {
+        if (!qmig_connection_has_ended(s->connections->pdata[i])) {
+            if (qmig_now_us() < s->last_end) {
+                return false;
+            }
+            qmig_group_notice(&s->group,
+                              "a channel stayed open after the main channel's end");
+            return true;
+        }
+    }
+    return true;
+}
+
+static void
+stop_listening(QmigSession *s)
+{
+    if (s->listener >= 0 && s->address->kind == QMIG_ADDRESS_UNIX) {
+        (void)unlink(s->address->path);
+    }
+    qmig_fd_clear(&s->listener);
+    g_ptr_array_set_size(s->waiting, 0);
+}
+
+static void *
+session_thread(void *data)
+{
+    QmigSession *s = data;
+
+    while (!qmig_cancel_is_raised(s->group.cancel) && !all_ended(s)) {
+        session_wait(s);
+        accept_all(s);
+        serve_waiting(s);
+    }
+    qmig_cancel_raise(s->group.cancel);
+    stop_listening(s);
+    for (guint i = 0; i < s->connections->len; i++) {
+        qmig_connection_join(s->connections->pdata[i]);
+    }
+    g_autoptr(GError) error = qmig_group_error(&s->group);
+    bool done = error == NULL && s->main != NULL && qmig_connection_has_ended(s->main);
+    g_atomic_int_set(&s->state, done ? QMIG_PROXY_DONE : QMIG_PROXY_FAILED);
+    s->ended(s->ended_data);
+    return NULL;
+}
+
+QmigSession *
+qmig_session_start(const QmigProxyConfig *config, QmigSessionEnded ended, void *data,
+                   GError **error)
+{
+    g_autoptr(QmigSession) s = g_new0(QmigSession, 1);
+
+    qmig_group_init(&s->group);
+    g_mutex_init(&s->lock);
+    s->listener = -1;
+    s->last_end = QMIG_DEADLINE_NEVER;
+    s->ended = ended;
+    s->ended_data = data;
+    s->first_bytes_timeout_ms = config->first_bytes_timeout_ms;
+    s->connect_timeout_ms = config->connect_timeout_ms;
+    if (s->first_bytes_timeout_ms == 0) {
+        s->first_bytes_timeout_ms = DEFAULT_TIMEOUT_MS;
+    }
+    if (s->connect_timeout_ms == 0) {
+        s->connect_timeout_ms = DEFAULT_TIMEOUT_MS;
+    }
+    s->destination = qmig_address_copy(config->destination);
+    s->waiting = g_ptr_array_new_with_free_func(waiting_free);
+    s->connections = g_ptr_array_new_with_free_func((GDestroyNotify)qmig_connection_free);
+    s->stream = qmig_main_stream_new(&s->group, config->plugins, error);
+    if (s->stream == NULL) {
+        return NULL;
+    }
+    s->listener = qmig_socket_listen(config->listen, BACKLOG, &s->address, error);
+    if (s->listener < 0) {
+        return NULL;
+    }
+    s->thread = g_thread_new("qmig-session", session_thread, s);
+    return g_steal_pointer(&s);
+}
+
+void
+qmig_session_free(QmigSession *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    qmig_cancel_raise(s->group.cancel);
+    if (s->thread != NULL) {
+        g_thread_join(s->thread);
+    }
+    g_ptr_array_unref(s->connections);
+    g_ptr_array_unref(s->waiting);
+    g_clear_pointer(&s->stream, qmig_main_stream_free);
+    g_clear_pointer(&s->address, qmig_address_free);
+    qmig_address_free(s->destination);
+    g_mutex_clear(&s->lock);
+    qmig_group_clear(&s->group);
+    g_free(s);
+}
+
+/* ---- for others ----------------------------------------------------------------------- */
+
+const QmigAddress *
+qmig_session_address(const QmigSession *s)
+{
+    return s->address;
+}
+
+QmigProxyState
+qmig_session_state(const QmigSession *s)
+{
+    return (QmigProxyState)g_atomic_int_get(&s->state);
+}
+
+GError *
+qmig_session_error(QmigSession *s)
+{
+    return qmig_group_error(&s->group);
+}
+
+uint64_t
+qmig_session_backlog(QmigSession *s)
+{
+    uint64_t sum = 0;
+
+    g_mutex_lock(&s->lock);
+    for (guint i = 0; i < s->connections->len; i++) {
+        sum += qmig_connection_backlog(s->connections->pdata[i]);
+    }
+    g_mutex_unlock(&s->lock);
+    return sum;
+}
+
+void
+qmig_session_describe(QmigSession *s, JsonObject *snapshot)
+{
+    JsonObject *channels = json_object_new_array();
+    JsonObject *return_path = NULL;
+
+    g_mutex_lock(&s->lock);
+    for (guint i = 0; i < s->connections->len; i++) {
+        QmigConnection *c = s->connections->pdata[i];
+        json_object_array_add(channels, qmig_connection_describe(c));
+        if (i == 0) {
+            /* Main is always the first to be opened. */
+            return_path = qmig_connection_describe_return_path(c);
+        }
+    }
+    g_mutex_unlock(&s->lock);
+    json_object_object_add(snapshot, "channels", channels);
+    json_object_object_add(snapshot, "return_path",
+                           return_path != NULL ? return_path : json_object_new_object());
+    json_object_object_add(snapshot, "plugins", qmig_main_stream_report(s->stream));
+    json_object_object_add(snapshot, "notices", qmig_group_notices(&s->group));
+}
