@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The events of a QEMU migration stream. Public: C99, usable from C++, needs only <stdint.h>.
+ *
+ * The decoder turns bytes into events, the encoder events into bytes, and for every stream
+ * encode(decode(x)) == x. Events with QMIG_EVENT_NOTE stand for no bytes: they tell what was
+ * learnt. All pointers are borrowed: they are good until the receiving function returns, but
+ * for `block`, which lives as long as the stream.
+ *
+ * Rules of growth: enum values are never reused; structures grow at the end only; `size` says
+ * how much of an event is there. A receiver ignores kinds it does not know (and, when it
+ * rewrites, passes them on).
+ *
+ * Sources of the wire facts: QEMU 7.2 and 10.x, migration/savevm.c (sections, commands),
+ * migration/ram.c (RAM records), migration/savevm.h and qemu-file-types.h (numbers), confirmed
+ * on recorded streams of 7.2 and 11.1.
+ */
+#ifndef QMIG_EVENT_H
+#define QMIG_EVENT_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum qmig_event_kind {
+    QMIG_EVENT_HEADER = 1,     /* u.header: be32 "QEVM", be32 version */
+    QMIG_EVENT_CONFIG = 2,     /* u.config: 0x07, be32 length, machine type name */
+    QMIG_EVENT_CONFIG_SUB = 3, /* u.config_sub: 0x05, name, be32 version, data */
+    QMIG_EVENT_SECTION = 4,    /* u.section: head of START, PART, END */
+    QMIG_EVENT_FOOTER = 5,     /* u.footer: 0x7e, be32 section id */
+    QMIG_EVENT_RAM_SIZE = 6,   /* u.ram_size: be64 total | 0x04 */
+    QMIG_EVENT_RAM_BLOCK = 7,  /* u.ram_block: one entry of the block list */
+    QMIG_EVENT_PAGE = 8,       /* u.page: one page record */
+    QMIG_EVENT_RAM_EOS = 9,    /* be64 0x10: end of a RAM section's body */
+    QMIG_EVENT_RAM_FLUSH = 10, /* be64 0x200: multifd flush, QEMU 8.1 and later */
+    QMIG_EVENT_RAM_HOOK = 11,  /* be64 0x80: RDMA hook */
+    QMIG_EVENT_COMMAND = 12,   /* u.command: 0x08, be16 command, be16 length, data */
+    QMIG_EVENT_BYTES = 13,     /* u.bytes: bytes handed on as they are */
+    QMIG_EVENT_EOF = 14,       /* 0x00: no more sections */
+
+    /* Notes: no bytes of their own. */
+    QMIG_EVENT_RAW = 64,    /* u.raw: from here the stream is not understood, and why */
+    QMIG_EVENT_DEVICE = 65, /* u.device: one device section found in the tail */
+    QMIG_EVENT_DESCRIPTION =
+        66,             /* u.description: the JSON text describing device state */
+    QMIG_EVENT_END = 67 /* the input ended; u.end says whether that was complete */
+};
+
+/* qmig_event.flags */
+#define QMIG_EVENT_NOTE 0x0001u /* stands for no bytes on the wire */
+
+/* Type bytes of sections. */
+enum qmig_section_type {
+    QMIG_SECTION_START = 0x01,
+    QMIG_SECTION_PART = 0x02,
+    QMIG_SECTION_END = 0x03,
+    QMIG_SECTION_FULL = 0x04
+};
+
+/* How a page travels; the values are the wire's flag bits. */
+enum qmig_page_kind {
+    QMIG_PAGE_ZERO = 0x002,   /* one fill byte, in practice 0 */
+    QMIG_PAGE_NORMAL = 0x008, /* the page as it is */
+    QMIG_PAGE_XBZRLE = 0x040, /* new bytes over the page the destination has */
+    QMIG_PAGE_ZLIB = 0x100    /* one zlib stream; QEMU 9.0 and older */
+};
+
+/* Commands (MIG_CMD_*). */
+enum qmig_command {
+    QMIG_COMMAND_OPEN_RETURN_PATH = 1,
+    QMIG_COMMAND_PING = 2,
+    QMIG_COMMAND_POSTCOPY_ADVISE = 3,
+    QMIG_COMMAND_POSTCOPY_LISTEN = 4,
+    QMIG_COMMAND_POSTCOPY_RUN = 5,
+    QMIG_COMMAND_POSTCOPY_RAM_DISCARD = 6,
+    QMIG_COMMAND_PACKAGED = 7, /* be32 n; n bytes follow outside the command's length */
+    QMIG_COMMAND_ENABLE_COLO = 8,
+    QMIG_COMMAND_POSTCOPY_RESUME = 9,
+    QMIG_COMMAND_RECV_BITMAP = 10,
+    QMIG_COMMAND_SWITCHOVER_START = 11
+};
+
+/* What QMIG_EVENT_BYTES carries. */
+enum qmig_bytes_kind {
+    QMIG_BYTES_TAIL = 1, /* device state, EOF, description: has no lengths on the wire */
+    QMIG_BYTES_PACKAGED = 2, /* the blob behind COMMAND PACKAGED */
+    QMIG_BYTES_RAW = 3       /* everything behind a QMIG_EVENT_RAW note */
+};
+
+/* A RAM block, as the block list announced it. Never changes once announced. */
+struct qmig_block {
+    uint32_t size;        /* of this structure, bytes */
+    uint32_t index;       /* 0, 1, … in the order of the list */
+    const char *name;     /* NUL-terminated; QEMU's idstr */
+    uint32_t name_length; /* bytes, at most 255 */
+    uint32_t page_size;   /* target page size, bytes */
+    uint64_t used_length; /* bytes */
+    uint64_t gpa;         /* guest physical address; only with x-ignore-shared, else 0 */
+};
+
+struct qmig_event_header {
+    uint32_t version; /* 3 */
+};
+
+struct qmig_event_config {
+    const char *machine; /* not NUL-terminated, e.g. "pc-i440fx-7.2" */
+    uint32_t length;     /* bytes */
+};
+
+struct qmig_event_config_sub {
+    const char *name; /* NUL-terminated, e.g. "configuration/uuid" */
+    uint32_t name_length;
+    uint32_t version;
+    const uint8_t *data; /* the fields, as on the wire */
+    uint64_t length;
+};
+
+struct qmig_event_section {
+    uint32_t type;        /* enum qmig_section_type */
+    uint32_t id;          /* chosen by the source */
+    const char *name;     /* NUL-terminated; known for PART and END from their START */
+    uint32_t name_length; /* bytes */
+    uint32_t instance;
+    uint32_t version;
+};
+
+struct qmig_event_footer {
+    uint32_t id;
+};
+
+struct qmig_event_ram_size {
+    uint64_t total; /* sum of used_length over the list that follows, bytes */
+};
+
+struct qmig_event_ram_block {
+    const struct qmig_block *block;
+    uint32_t has_gpa; /* the entry carries a guest physical address */
+};
+
+struct qmig_event_page {
+    const struct qmig_block *block;
+    uint64_t offset; /* inside the block, a multiple of the page size */
+    const uint8_t
+        *data; /* payload: page, XBZRLE code or zlib stream; for ZERO the fill byte */
+    uint32_t length; /* of data, bytes */
+    uint16_t kind;   /* enum qmig_page_kind */
+    uint8_t
+        continued; /* the wire left the block's name out. The encoder leaves it out only
+                            where that is allowed, whatever this says */
+};
+
+struct qmig_event_command {
+    uint32_t command; /* enum qmig_command, or one this version does not know */
+    uint32_t length;
+    const uint8_t *data;
+};
+
+struct qmig_event_bytes {
+    uint32_t kind; /* enum qmig_bytes_kind */
+    const uint8_t *data;
+    uint64_t length;
+};
+
+struct qmig_event_raw {
+    const char *reason; /* NUL-terminated, for people */
+};
+
+struct qmig_event_device {
+    const char *name; /* NUL-terminated, e.g. "0000:00:02.0/virtio-net" */
+    uint32_t instance;
+    uint32_t version;
+    uint32_t section_id;
+    uint64_t length;     /* of the state: without head and footer, bytes */
+    const uint8_t *data; /* the state */
+};
+
+struct qmig_event_description {
+    const char *json; /* not NUL-terminated */
+    uint64_t length;
+};
+
+struct qmig_event_end {
+    uint32_t complete;  /* 1: everything a stream needs was there */
+    const char *reason; /* NUL-terminated: what was missing; "" when complete */
+};
+
+struct qmig_event {
+    uint32_t size;      /* of this structure as the sender knows it, bytes */
+    uint16_t kind;      /* enum qmig_event_kind */
+    uint16_t flags;     /* QMIG_EVENT_NOTE */
+    uint64_t offset;    /* position of the record's first byte in the stream, bytes */
+    uint64_t wire_size; /* bytes the record took on the wire; 0 for a note */
+    union {
+        struct qmig_event_header header;
+        struct qmig_event_config config;
+        struct qmig_event_config_sub config_sub;
+        struct qmig_event_section section;
+        struct qmig_event_footer footer;
+        struct qmig_event_ram_size ram_size;
+        struct qmig_event_ram_block ram_block;
+        struct qmig_event_page page;
+        struct qmig_event_command command;
+        struct qmig_event_bytes bytes;
+        struct qmig_event_raw raw;
+        struct qmig_event_device device;
+        struct qmig_event_description description;
+        struct qmig_event_end end;
+    } u;
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
