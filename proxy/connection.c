@@ -177,12 +177,11 @@ main_destination_gone(QmigConnection *c, QmigStreamEnd end, const char *reason,
              qmig_return_stream_shut(&c->return_stream), advice(c));
         return;
     }
-    const GError *cause = error;
-    if (qmig_cancel_is_raised(c->gone) && c->reverse_error != NULL) {
-        cause = c->reverse_error;
+    if (qmig_cancel_is_raised(c->gone)) {
+        error = c->reverse_error;
     }
     fail(c, QMIG_ERROR_CLOSED, "destination", "%s after %" PRIu64 " bytes: %s%s",
-         cause->message, qmig_relay_bytes_written(c->forward), reason, advice(c));
+         error != NULL ? error->message : "closed", qmig_relay_bytes_written(c->forward), reason, advice(c));
 }
 
 static void
@@ -205,8 +204,10 @@ run_main_forward(QmigConnection *c)
         finished = qmig_main_stream_finish(c->config.stream, &stream_end, &reason,
                                            &finish_error);
     }
-    if (end == QMIG_RELAY_OUT_GONE) {
-        /* That nothing more could be written to a reader that has left is no news. */
+    if (end == QMIG_RELAY_OUT_GONE ||
+        (end == QMIG_RELAY_EOF && qmig_cancel_is_raised(c->gone))) {
+        /* A source that closes now does so because the destination went first. That nothing
+           more could be written to a reader that has left is no news. */
         main_destination_gone(c, stream_end, reason, error);
     } else if (end == QMIG_RELAY_EOF && finished) {
         main_source_ended(c, stream_end, reason);
@@ -253,9 +254,7 @@ run_reverse(QmigConnection *c)
     g_autoptr(GError) error = NULL;
     QmigRelayEnd end = qmig_relay_run(c->reverse, &error);
 
-    if (end == QMIG_RELAY_EOF) {
-        (void)shutdown(c->config.source, SHUT_WR);
-    } else if (end == QMIG_RELAY_OUT_GONE) {
+    if (end == QMIG_RELAY_OUT_GONE) {
         /* The source listens no more; the forward relay will find out why. Here only the
            destination's end is left to wait for. */
         g_clear_error(&error);
@@ -269,7 +268,9 @@ run_reverse(QmigConnection *c)
     if (error != NULL && !is_cancelled(c)) {
         c->reverse_error = g_steal_pointer(&error);
     }
+    /* In this order: the source may answer by closing, and must not seem to have gone first. */
     qmig_cancel_raise(c->gone);
+    (void)shutdown(c->config.source, SHUT_WR);
 }
 
 /* ---- threads ---------------------------------------------------------------------------- */
