@@ -12,9 +12,9 @@
  * The error: QEMU synchronises when little is left, sends the rest of the round, and goes on
  * with the new dirty pages; all of that up to the first page sent twice counts for the earlier
  * pass. So passes that share no page are one here, and passes without pages are not seen:
- * `iteration` is at most QEMU's dirty-sync-count, but for rule 3, where it counts rounds
- * through the block list. The order of pages is not looked at: threads of the old `compress`
- * capability mix it.
+ * `iteration` is at most QEMU's dirty-sync-count (on recordings of 7.2: equal for idle guests,
+ * one less for busy ones), but for rule 3, where it counts rounds through the block list. The
+ * order of pages is not looked at: threads of the old `compress` capability mix it.
  *
  * The hot path is one page event: some additions, two bits in two bitmaps, no division, no
  * lookup, no clock. Numbers of a pass are differences of running totals, taken at its ends.
@@ -38,8 +38,8 @@ enum {
     CHUNK_WORDS = (1 << CHUNK_SHIFT) / 64
 };
 
-/* Bound on all bitmaps together: two bits and a bit's share of chunk marks per page, so about
-   72 MiB for a guest of 1 TiB. Pages are touched as they are sent; blocks beyond go without. */
+/* Bound on all bitmaps together: two bits per page and a mark per chunk are 66 MiB for a guest
+   of 1 TiB with 4 KiB pages. Memory is touched as pages are sent; blocks beyond go without. */
 #define BITMAP_BYTES_MAX ((uint64_t)128 << 20)
 
 enum { ZERO, NORMAL, XBZRLE, ZLIB, N_KINDS };
