@@ -49,6 +49,11 @@ clean_text(const char *format, va_list ap)
     return g_strdelimit(text, "\r\n", ' ');
 }
 
+static void host_error(struct qmig_host *host, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
+static void host_debug(struct qmig_host *host, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
+
 static void
 host_error(struct qmig_host *host, const char *format, ...)
 {
