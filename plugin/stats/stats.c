@@ -465,7 +465,7 @@ see_other(struct stats *s, const struct qmig_event *ev)
         see_block(s, ev->u.ram_block.block);
         break;
     case QMIG_EVENT_RAM_FLUSH:
-        s->round_ended = s->iteration > 0; /* that in START ends no round */
+        s->round_ended = 1; /* in START without effect: the first pass clears it */
         break;
     case QMIG_EVENT_COMMAND:
         see_command(s, &ev->u.command);
