@@ -181,7 +181,8 @@ main_destination_gone(QmigConnection *c, QmigStreamEnd end, const char *reason,
         error = c->reverse_error;
     }
     fail(c, QMIG_ERROR_CLOSED, "destination", "%s after %" PRIu64 " bytes: %s%s",
-         error != NULL ? error->message : "closed", qmig_relay_bytes_written(c->forward), reason, advice(c));
+         error != NULL ? error->message : "closed", qmig_relay_bytes_written(c->forward),
+         reason, advice(c));
 }
 
 static void

@@ -23,7 +23,7 @@ void
 qmig_group_init(QmigGroup *group)
 {
     memset(group, 0, sizeof *group);
-    g_mutex_init(&group->lock);
+    pthread_mutex_init(&group->lock, NULL);
     group->cancel = qmig_cancel_new();
     group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (group->wake_fd < 0) {
@@ -40,7 +40,7 @@ qmig_group_clear(QmigGroup *group)
     g_clear_error(&group->error);
     g_clear_error(&group->suspect);
     g_ptr_array_unref(group->notices);
-    g_mutex_clear(&group->lock);
+    pthread_mutex_destroy(&group->lock);
 }
 
 void
@@ -53,12 +53,12 @@ qmig_group_wake(QmigGroup *group)
 void
 qmig_group_fail(QmigGroup *group, GError *error)
 {
-    g_mutex_lock(&group->lock);
+    pthread_mutex_lock(&group->lock);
     bool first = group->error == NULL;
     if (first) {
         group->error = error;
     }
-    g_mutex_unlock(&group->lock);
+    pthread_mutex_unlock(&group->lock);
     if (!first) {
         g_error_free(error);
     }
@@ -68,13 +68,13 @@ qmig_group_fail(QmigGroup *group, GError *error)
 void
 qmig_group_suspect(QmigGroup *group, GError *error)
 {
-    g_mutex_lock(&group->lock);
+    pthread_mutex_lock(&group->lock);
     bool first = group->suspect == NULL;
     if (first) {
         group->suspect = error;
         group->suspect_at = qmig_deadline_in_ms(SUSPECT_MS);
     }
-    g_mutex_unlock(&group->lock);
+    pthread_mutex_unlock(&group->lock);
     if (!first) {
         g_error_free(error);
     }
@@ -87,13 +87,13 @@ qmig_group_judge_suspect(QmigGroup *group)
     GError *due = NULL;
     QmigDeadline again = QMIG_DEADLINE_NEVER;
 
-    g_mutex_lock(&group->lock);
+    pthread_mutex_lock(&group->lock);
     if (group->suspect != NULL && qmig_now_us() >= group->suspect_at) {
         due = g_steal_pointer(&group->suspect);
     } else if (group->suspect != NULL) {
         again = group->suspect_at;
     }
-    g_mutex_unlock(&group->lock);
+    pthread_mutex_unlock(&group->lock);
     if (due != NULL) {
         qmig_group_fail(group, due);
     }
@@ -109,19 +109,19 @@ qmig_group_notice(QmigGroup *group, const char *fmt, ...)
     g_autofree char *text = g_strdup_vprintf(fmt, ap);
     va_end(ap);
     g_debug("%s", text);
-    g_mutex_lock(&group->lock);
+    pthread_mutex_lock(&group->lock);
     if (group->notices->len < NOTICES_MAX) {
         g_ptr_array_add(group->notices, g_steal_pointer(&text));
     }
-    g_mutex_unlock(&group->lock);
+    pthread_mutex_unlock(&group->lock);
 }
 
 GError *
 qmig_group_error(QmigGroup *group)
 {
-    g_mutex_lock(&group->lock);
+    pthread_mutex_lock(&group->lock);
     GError *copy = group->error != NULL ? g_error_copy(group->error) : NULL;
-    g_mutex_unlock(&group->lock);
+    pthread_mutex_unlock(&group->lock);
     return copy;
 }
 
@@ -130,10 +130,10 @@ qmig_group_notices(QmigGroup *group)
 {
     JsonObject *list = json_object_new_array();
 
-    g_mutex_lock(&group->lock);
+    pthread_mutex_lock(&group->lock);
     for (guint i = 0; i < group->notices->len; i++) {
         json_object_array_add(list, json_object_new_string(group->notices->pdata[i]));
     }
-    g_mutex_unlock(&group->lock);
+    pthread_mutex_unlock(&group->lock);
     return list;
 }

@@ -7,6 +7,7 @@
 #include "util/cancel.h"
 
 #include <glib.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -14,9 +15,11 @@ typedef struct {
     QmigCancel *cancel; /* raised: every connection ends at once */
     QmigFd wake_fd;     /* eventfd, read by the session thread: look around again */
     gint shut;          /* atomic: the destination said SHUT 0, the end is orderly */
-    GMutex lock;        /* guards what follows; never held across a system call */
-    GError *error;      /* the first failure */
-    GError *suspect;    /* a side channel broke: a failure unless main ends well soon */
+    /* Guards what follows; never held across a system call. Not a GMutex: the thread sanitizer
+       does not see those. */
+    pthread_mutex_t lock;
+    GError *error;   /* the first failure */
+    GError *suspect; /* a side channel broke: a failure unless main ends well soon */
     QmigDeadline suspect_at;
     GPtrArray *notices; /* char * */
 } QmigGroup;

@@ -42,7 +42,7 @@ struct QmigMainStream {
     bool report_due;
     QmigDeadline report_at;
     gint has_postcopy, has_return_path; /* atomic */
-    GMutex lock;                        /* guards what follows */
+    pthread_mutex_t lock;               /* guards what follows */
     char *raw_reason;
     JsonObject *report;
 };
@@ -58,10 +58,10 @@ publish(QmigMainStream *s)
         return;
     }
     /* json-c's reference counts are not atomic: objects change hands under the lock only. */
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     qmig_json_put(s->report);
     s->report = fresh;
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
 }
 
 QmigMainStream *
@@ -70,7 +70,7 @@ qmig_main_stream_new(QmigGroup *group, const char *const *plugins, GError **erro
     g_autoptr(QmigMainStream) s = g_new0(QmigMainStream, 1);
 
     s->group = group;
-    g_mutex_init(&s->lock);
+    pthread_mutex_init(&s->lock, NULL);
     s->report_at = 0;
     s->decoder = qmig_decoder_new();
     if (plugins != NULL && plugins[0] != NULL) {
@@ -100,7 +100,7 @@ qmig_main_stream_free(QmigMainStream *s)
     g_free(s->raw_reason);
     g_free(s->end_reason);
     g_free(s->arena);
-    g_mutex_clear(&s->lock);
+    pthread_mutex_destroy(&s->lock);
     g_free(s);
 }
 
@@ -119,10 +119,10 @@ qmig_main_stream_set_output(QmigMainStream *s, QmigRelay *relay)
 static void
 set_raw_reason(QmigMainStream *s, const char *reason)
 {
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     g_free(s->raw_reason);
     s->raw_reason = g_strdup(reason);
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     qmig_group_notice(s->group, "main channel: forwarded without being read: %s", reason);
 }
 
@@ -385,7 +385,7 @@ qmig_main_stream_has_return_path(const QmigMainStream *s)
 void
 qmig_main_stream_describe(QmigMainStream *s, JsonObject *channel)
 {
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     const char *mode = s->raw_reason != NULL ? "raw"
                        : s->encoder != NULL  ? "rewrite"
                                              : "observe";
@@ -394,7 +394,7 @@ qmig_main_stream_describe(QmigMainStream *s, JsonObject *channel)
         json_object_object_add(channel, "raw_reason",
                                json_object_new_string(s->raw_reason));
     }
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
 }
 
 JsonObject *
@@ -402,10 +402,10 @@ qmig_main_stream_report(QmigMainStream *s)
 {
     JsonObject *copy = NULL;
 
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     if (s->report != NULL) {
         (void)!json_object_deep_copy(s->report, &copy, NULL);
     }
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     return copy != NULL ? copy : json_object_new_object();
 }

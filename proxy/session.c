@@ -62,8 +62,8 @@ struct QmigSession {
     QmigSessionEnded ended;
     void *ended_data;
     GThread *thread;
-    gint state;  /* atomic: QmigProxyState */
-    GMutex lock; /* guards connections: the session thread appends, any reads */
+    gint state;           /* atomic: QmigProxyState */
+    pthread_mutex_t lock; /* guards connections: the session thread appends, any reads */
     GPtrArray *connections; /* QmigConnection * */
 };
 
@@ -119,9 +119,9 @@ open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
     config->first = w->bytes;
     config->first_len = w->len;
     QmigConnection *c = qmig_connection_start(config);
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     g_ptr_array_add(s->connections, c);
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     if (config->kind == QMIG_CHANNEL_MAIN) {
         s->main = c;
     }
@@ -428,7 +428,7 @@ qmig_session_start(const QmigProxyConfig *config, QmigSessionEnded ended, void *
     g_autoptr(QmigSession) s = g_new0(QmigSession, 1);
 
     qmig_group_init(&s->group);
-    g_mutex_init(&s->lock);
+    pthread_mutex_init(&s->lock, NULL);
     s->listener = -1;
     s->last_end = QMIG_DEADLINE_NEVER;
     s->ended = ended;
@@ -471,7 +471,7 @@ qmig_session_free(QmigSession *s)
     g_clear_pointer(&s->stream, qmig_main_stream_free);
     g_clear_pointer(&s->address, qmig_address_free);
     qmig_address_free(s->destination);
-    g_mutex_clear(&s->lock);
+    pthread_mutex_destroy(&s->lock);
     qmig_group_clear(&s->group);
     g_free(s);
 }
@@ -501,11 +501,11 @@ qmig_session_backlog(QmigSession *s)
 {
     uint64_t sum = 0;
 
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     for (guint i = 0; i < s->connections->len; i++) {
         sum += qmig_connection_backlog(s->connections->pdata[i]);
     }
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     return sum;
 }
 
@@ -515,7 +515,7 @@ qmig_session_describe(QmigSession *s, JsonObject *snapshot)
     JsonObject *channels = json_object_new_array();
     JsonObject *return_path = NULL;
 
-    g_mutex_lock(&s->lock);
+    pthread_mutex_lock(&s->lock);
     for (guint i = 0; i < s->connections->len; i++) {
         QmigConnection *c = s->connections->pdata[i];
         json_object_array_add(channels, qmig_connection_describe(c));
@@ -524,7 +524,7 @@ qmig_session_describe(QmigSession *s, JsonObject *snapshot)
             return_path = qmig_connection_describe_return_path(c);
         }
     }
-    g_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     json_object_object_add(snapshot, "channels", channels);
     json_object_object_add(snapshot, "return_path",
                            return_path != NULL ? return_path : json_object_new_object());

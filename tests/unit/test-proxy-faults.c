@@ -266,7 +266,7 @@ test_slow_reader_bounds_the_backlog(Fixture *f, const void *unused)
     g_assert_cmpuint(sent, <, 8 << 20);
     g_autofree char *wanted = g_malloc0(sent);
     expect(destination, wanted, sent);
-    g_assert_cmpuint(qmig_proxy_backlog(f->proxy), ==, 0);
+    await_snapshot(f, "\"backlog\":0");
 }
 
 /* ---- leaving nothing behind ------------------------------------------------------------- */
