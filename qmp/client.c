@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One connection, one reader: bytes go through the framer, and each object is a greeting, an
+ * event (queued) or a reply (matched by id). The reply to a command whose caller has given up
+ * is recognised by its id and dropped.
+ */
+#include "qmp/client.h"
+
+#include "qmp/framer.h"
+#include "util/error.h"
+#include "util/socket.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string.h>
+
+enum {
+    DEFAULT_TIMEOUT_MS = 10000,
+    /* Events nobody takes: far more than any phase waits through. */
+    MAX_EVENTS = 10000,
+};
+
+struct QmigQmp {
+    char *label;
+    QmigFd fd;
+    QmigQmpFramer *framer;
+    GQueue events; /* QmigQmpEvent, oldest first */
+    int64_t next_id;
+    bool has_oob;
+    unsigned version;
+    char *error_class;
+
+    int64_t awaited;   /* id of the reply waited for; -1 = none */
+    JsonObject *reply; /* the awaited one, once it came */
+    JsonObject *greeting;
+};
+
+void
+qmig_qmp_event_free(QmigQmpEvent *event)
+{
+    if (event != NULL) {
+        g_free(event->name);
+        json_object_put(event->data);
+        g_free(event);
+    }
+}
+
+void
+qmig_qmp_free(QmigQmp *qmp)
+{
+    if (qmp == NULL) {
+        return;
+    }
+    qmig_fd_clear(&qmp->fd);
+    qmig_qmp_framer_free(qmp->framer);
+    g_queue_clear_full(&qmp->events, (GDestroyNotify)qmig_qmp_event_free);
+    json_object_put(qmp->reply);
+    json_object_put(qmp->greeting);
+    g_free(qmp->error_class);
+    g_free(qmp->label);
+    g_free(qmp);
+}
+
+static bool
+protocol_error(const QmigQmp *qmp, GError **error, const char *what, JsonObject *object)
+{
+    return qmig_set_error(error, QMIG_ERROR_PROTOCOL, "%s: QMP: %s: %.200s", qmp->label,
+                          what, json_object_to_json_string(object));
+}
+
+static void
+queue_event(QmigQmp *qmp, const char *name, JsonObject *object)
+{
+    JsonObject *stamp = qmig_json_get(object, "timestamp", json_type_object);
+    int64_t seconds = qmig_json_int(stamp, "seconds", -1);
+    QmigQmpEvent *last = g_queue_peek_tail(&qmp->events);
+    QmigQmpEvent *event = g_new0(QmigQmpEvent, 1);
+
+    event->name = g_strdup(name);
+    event->data = json_object_get(qmig_json_get(object, "data", json_type_object));
+    event->qemu_us = seconds < 0
+                         ? -1
+                         : seconds * 1000000 + qmig_json_int(stamp, "microseconds", 0);
+    event->arrival_us = qmig_now_us();
+    /* QEMU can send thousands of passes a second; only the newest says anything. */
+    if (last != NULL && strcmp(name, "MIGRATION_PASS") == 0 &&
+        strcmp(last->name, name) == 0) {
+        qmig_qmp_event_free(g_queue_pop_tail(&qmp->events));
+    } else if (g_queue_get_length(&qmp->events) >= MAX_EVENTS) {
+        qmig_qmp_event_free(g_queue_pop_head(&qmp->events));
+    }
+    g_queue_push_tail(&qmp->events, event);
+}
+
+static bool
+take_reply(QmigQmp *qmp, JsonObject *object, GError **error)
+{
+    int64_t id = qmig_json_int(object, "id", -1);
+
+    if (!json_object_object_get_ex(object, "return", NULL) &&
+        !json_object_object_get_ex(object, "error", NULL)) {
+        return protocol_error(qmp, error, "neither greeting, event nor reply", object);
+    }
+    /* A command QEMU could not even parse is answered without id: it is the awaited one. */
+    if (id < 0 && qmp->awaited >= 0 && json_object_object_get_ex(object, "error", NULL)) {
+        id = qmp->awaited;
+    }
+    if (id < 0 || id >= qmp->next_id) {
+        return protocol_error(qmp, error, "reply with an id nobody used", object);
+    }
+    if (id == qmp->awaited) {
+        qmp->reply = json_object_get(object);
+        qmp->awaited = -1;
+    }
+    return true;
+}
+
+static bool
+take_object(QmigQmp *qmp, JsonObject *object, GError **error)
+{
+    const char *event = qmig_json_string(object, "event");
+
+    if (event != NULL) {
+        queue_event(qmp, event, object);
+        return true;
+    }
+    if (qmp->greeting == NULL && qmig_json_get(object, "QMP", json_type_object) != NULL) {
+        qmp->greeting = json_object_get(object);
+        return true;
+    }
+    return take_reply(qmp, object, error);
+}
+
+static bool
+take_lines(QmigQmp *qmp, GError **error)
+{
+    for (;;) {
+        g_autoptr(JsonObject) object = NULL;
+
+        if (!qmig_qmp_framer_next(qmp->framer, &object, error)) {
+            g_prefix_error(error, "%s: ", qmp->label);
+            return false;
+        }
+        if (object == NULL) {
+            return true;
+        }
+        if (!take_object(qmp, object, error)) {
+            return false;
+        }
+    }
+}
+
+/* Read once; waits until @deadline for the first byte. */
+static bool
+read_some(QmigQmp *qmp, QmigDeadline deadline, const QmigCancel *cancel, GError **error)
+{
+    char buffer[16384];
+    ssize_t n = qmig_socket_read(qmp->fd, buffer, sizeof buffer, deadline, cancel, error);
+
+    if (n < 0) {
+        g_prefix_error(error, "%s: QMP: ", qmp->label);
+        return false;
+    }
+    if (n == 0) {
+        return qmig_set_error(error, QMIG_ERROR_CLOSED,
+                              "%s: QEMU closed its QMP connection: it has quit or died",
+                              qmp->label);
+    }
+    if (!qmig_qmp_framer_push(qmp->framer, buffer, (size_t)n, error)) {
+        g_prefix_error(error, "%s: ", qmp->label);
+        return false;
+    }
+    return take_lines(qmp, error);
+}
+
+bool
+qmig_qmp_dispatch(QmigQmp *qmp, GError **error)
+{
+    struct pollfd pollfd = { .fd = qmp->fd, .events = POLLIN };
+
+    while (poll(&pollfd, 1, 0) > 0) {
+        if (!read_some(qmp, qmig_deadline_in_ms(1000), NULL, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+QmigQmpEvent *
+qmig_qmp_take_event(QmigQmp *qmp)
+{
+    return g_queue_pop_head(&qmp->events);
+}
+
+/* The command's bytes, with @fd riding on the first of them. */
+static bool
+send_command(QmigQmp *qmp, const char *text, size_t len, int fd, QmigDeadline deadline,
+             const QmigCancel *cancel, GError **error)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    struct iovec iov = { .iov_base = (void *)text, .iov_len = 1 };
+    struct msghdr msg = { .msg_iov = &iov,
+                          .msg_iovlen = 1,
+                          .msg_control = &control,
+                          .msg_controllen = sizeof control };
+
+    if (fd > 0) {
+        struct cmsghdr *header = CMSG_FIRSTHDR(&msg);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &fd, sizeof fd);
+        if (!qmig_wait_fd(qmp->fd, POLLOUT, deadline, cancel, error)) {
+            return false;
+        }
+        if (sendmsg(qmp->fd, &msg, MSG_NOSIGNAL) != 1) {
+            return qmig_set_error_errno(error, errno, "sending a descriptor");
+        }
+        text++;
+        len--;
+    }
+    return qmig_socket_write_all(qmp->fd, text, len, deadline, cancel, error);
+}
+
+/* Read until the reply to @id is there. */
+static bool
+await_reply(QmigQmp *qmp, const char *command, QmigDeadline deadline,
+            const QmigCancel *cancel, GError **error)
+{
+    while (qmp->reply == NULL) {
+        g_autoptr(GError) local = NULL;
+
+        if (read_some(qmp, deadline, cancel, &local)) {
+            continue;
+        }
+        qmp->awaited = -1;
+        if (g_error_matches(local, QMIG_ERROR, QMIG_ERROR_TIMEOUT)) {
+            return qmig_set_error(
+                error, QMIG_ERROR_TIMEOUT,
+                "%s: no reply to %s in time; QEMU may be busy or stopped", qmp->label,
+                command);
+        }
+        g_propagate_prefixed_error(error, g_steal_pointer(&local), "%s: ", command);
+        return false;
+    }
+    return true;
+}
+
+/* What QEMU answered: "return", or an error of its own. */
+static bool
+read_reply(QmigQmp *qmp, const char *command, JsonObject *reply, JsonObject **result,
+           GError **error)
+{
+    JsonObject *failure, *value;
+
+    if (json_object_object_get_ex(reply, "error", &failure)) {
+        const char *class = qmig_json_string(failure, "class");
+        const char *desc = qmig_json_string(failure, "desc");
+
+        g_free(qmp->error_class);
+        qmp->error_class = g_strdup(class != NULL ? class : "");
+        return qmig_set_error(error, QMIG_ERROR_QMP, "%s: %s: %s: %s", qmp->label,
+                              command, class != NULL ? class : "error without class",
+                              desc != NULL ? desc : "no description");
+    }
+    json_object_object_get_ex(reply, "return", &value);
+    if (result != NULL) {
+        *result = json_object_get(value);
+    }
+    return true;
+}
+
+bool
+qmig_qmp_execute(QmigQmp *qmp, const char *command, JsonObject *arguments,
+                 JsonObject **result, const QmigQmpCall *call, GError **error)
+{
+    static const QmigQmpCall no_call = { 0 };
+    g_autoptr(JsonObject) request = json_object_new_object();
+    g_autoptr(JsonObject) reply = NULL;
+    const char *text;
+
+    call = call != NULL ? call : &no_call;
+    QmigDeadline deadline = call->deadline != 0 ? call->deadline
+                                                : qmig_deadline_in_ms(DEFAULT_TIMEOUT_MS);
+    json_object_object_add(request, call->oob ? "exec-oob" : "execute",
+                           json_object_new_string(command));
+    if (arguments != NULL) {
+        json_object_object_add(request, "arguments", arguments);
+    }
+    json_object_object_add(request, "id", json_object_new_int64(qmp->next_id));
+    text = json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN);
+    g_autofree char *line = g_strconcat(text, "\n", NULL);
+    g_debug("%s: > %s", qmp->label, text);
+
+    g_clear_pointer(&qmp->error_class, g_free);
+    qmp->awaited = qmp->next_id++;
+    if (!send_command(qmp, line, strlen(line), call->fd, deadline, call->cancel, error)) {
+        g_prefix_error(error, "%s: %s: ", qmp->label, command);
+        return false;
+    }
+    if (!await_reply(qmp, command, deadline, call->cancel, error)) {
+        return false;
+    }
+    reply = g_steal_pointer(&qmp->reply);
+    return read_reply(qmp, command, reply, result, error);
+}
+
+/* Is @word in the greeting's list of capabilities? */
+static bool
+greeting_offers(JsonObject *qmp_object, const char *word)
+{
+    JsonObject *list = qmig_json_get(qmp_object, "capabilities", json_type_array);
+
+    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
+        JsonObject *item = json_object_array_get_idx(list, i);
+        if (json_object_is_type(item, json_type_string) &&
+            strcmp(json_object_get_string(item), word) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool
+read_greeting(QmigQmp *qmp, QmigDeadline deadline, const QmigCancel *cancel,
+              GError **error)
+{
+    while (qmp->greeting == NULL) {
+        g_autoptr(GError) local = NULL;
+
+        if (read_some(qmp, deadline, cancel, &local)) {
+            continue;
+        }
+        if (g_error_matches(local, QMIG_ERROR, QMIG_ERROR_TIMEOUT)) {
+            return qmig_set_error(
+                error, QMIG_ERROR_TIMEOUT,
+                "%s: no QMP greeting in time; QEMU serves one client for "
+                "each QMP socket: does another one hold it?",
+                qmp->label);
+        }
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    JsonObject *body = qmig_json_get(qmp->greeting, "QMP", json_type_object);
+    JsonObject *version = qmig_json_get(body, "version", json_type_object);
+    JsonObject *qemu = qmig_json_get(version, "qemu", json_type_object);
+    qmp->version = (unsigned)(CLAMP(qmig_json_int(qemu, "major", 0), 0, 9999) * 10000 +
+                              CLAMP(qmig_json_int(qemu, "minor", 0), 0, 99) * 100 +
+                              CLAMP(qmig_json_int(qemu, "micro", 0), 0, 99));
+    qmp->has_oob = greeting_offers(body, "oob");
+    return true;
+}
+
+static bool
+negotiate(QmigQmp *qmp, QmigDeadline deadline, const QmigCancel *cancel, GError **error)
+{
+    QmigQmpCall call = { .deadline = deadline, .cancel = cancel };
+    JsonObject *arguments = NULL;
+
+    if (!read_greeting(qmp, deadline, cancel, error)) {
+        return false;
+    }
+    if (qmp->has_oob) {
+        JsonObject *list = json_object_new_array();
+        json_object_array_add(list, json_object_new_string("oob"));
+        arguments = json_object_new_object();
+        json_object_object_add(arguments, "enable", list);
+    }
+    return qmig_qmp_execute(qmp, "qmp_capabilities", arguments, NULL, &call, error);
+}
+
+QmigQmp *
+qmig_qmp_connect(const QmigAddress *address, const char *label, QmigDeadline deadline,
+                 const QmigCancel *cancel, GError **error)
+{
+    g_autoptr(QmigQmp) qmp = g_new0(QmigQmp, 1);
+
+    qmp->label = g_strdup(label);
+    qmp->framer = qmig_qmp_framer_new();
+    qmp->awaited = -1;
+    g_queue_init(&qmp->events);
+    qmp->fd = qmig_socket_connect(address, deadline, cancel, error);
+    if (qmp->fd < 0) {
+        g_prefix_error(error, "%s: QMP: ", label);
+        return NULL;
+    }
+    return negotiate(qmp, deadline, cancel, error) ? g_steal_pointer(&qmp) : NULL;
+}
+
+const char *
+qmig_qmp_error_class(const QmigQmp *qmp)
+{
+    return qmp->error_class != NULL ? qmp->error_class : "";
+}
+
+int
+qmig_qmp_fd(const QmigQmp *qmp)
+{
+    return qmp->fd;
+}
+
+const char *
+qmig_qmp_label(const QmigQmp *qmp)
+{
+    return qmp->label;
+}
+
+bool
+qmig_qmp_has_oob(const QmigQmp *qmp)
+{
+    return qmp->has_oob;
+}
+
+unsigned
+qmig_qmp_version(const QmigQmp *qmp)
+{
+    return qmp->version;
+}
+
+bool
+qmig_qmp_peer(const QmigQmp *qmp, struct ucred *cred)
+{
+    socklen_t len = sizeof *cred;
+    struct sockaddr_storage local = { 0 };
+    socklen_t local_len = sizeof local;
+
+    return getsockname(qmp->fd, (struct sockaddr *)&local, &local_len) == 0 &&
+           local.ss_family == AF_UNIX &&
+           getsockopt(qmp->fd, SOL_SOCKET, SO_PEERCRED, cred, &len) == 0;
+}
+
+QmigAddress *
+qmig_qmp_local_address(const QmigQmp *qmp)
+{
+    struct sockaddr_storage local = { 0 };
+    socklen_t len = sizeof local;
+    char host[256];
+
+    if (getsockname(qmp->fd, (struct sockaddr *)&local, &len) < 0 ||
+        local.ss_family == AF_UNIX ||
+        getnameinfo((struct sockaddr *)&local, len, host, sizeof host, NULL, 0,
+                    NI_NUMERICHOST) != 0) {
+        return NULL;
+    }
+    return qmig_address_new_tcp(host, 0);
+}
