@@ -48,6 +48,7 @@ qmig_migration_info_clear(QmigMigrationInfo *info)
     g_free(info->status_text);
     g_free(info->error);
     qmig_address_free(info->socket_address);
+    g_free(info->blocked);
     *info = (QmigMigrationInfo){ 0 };
 }
 
@@ -79,6 +80,20 @@ parse_socket_address(JsonObject *list)
     return NULL;
 }
 
+/* A list of strings as one. */
+static char *
+join(JsonObject *list)
+{
+    GString *text = list != NULL ? g_string_new(NULL) : NULL;
+
+    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
+        g_string_append_printf(
+            text, "%s%s", i > 0 ? "; " : "",
+            json_object_get_string(json_object_array_get_idx(list, i)));
+    }
+    return text != NULL ? g_string_free(text, FALSE) : NULL;
+}
+
 void
 qmig_migration_info_parse(QmigMigrationInfo *info, JsonObject *reply)
 {
@@ -91,6 +106,7 @@ qmig_migration_info_parse(QmigMigrationInfo *info, JsonObject *reply)
         .error = g_strdup(qmig_json_string(reply, "error-desc")),
         .socket_address = parse_socket_address(
             qmig_json_get(reply, "socket-address", json_type_array)),
+        .blocked = join(qmig_json_get(reply, "blocked-reasons", json_type_array)),
         .transferred = count(ram, "transferred"),
         .remaining = count(ram, "remaining"),
         .total = count(ram, "total"),

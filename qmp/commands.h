@@ -56,9 +56,9 @@ bool qmig_qmp_query_n_cpus(QmigQmp *q, unsigned *n_cpus, QmigDeadline deadline,
 /* ---- migration -------------------------------------------------------------------------- */
 
 /* (transfer full) */
-QmigMigrationInfo *
-qmig_qmp_query_migrate(QmigQmp *q, QmigDeadline deadline, const QmigCancel *cancel,
-                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+QmigMigrationInfo *qmig_qmp_query_migrate(QmigQmp *q, QmigDeadline deadline,
+                                          const QmigCancel *cancel,
+                                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* All capabilities, {"events": false, …}; (transfer full) */
 JsonObject *qmig_qmp_get_capabilities(QmigQmp *q, QmigDeadline deadline,
@@ -91,8 +91,7 @@ bool qmig_qmp_set_parameters(QmigQmp *q, JsonObject *parameters, QmigDeadline de
  * Returns before QEMU has connected: wait for MIGRATION events, or ask query_migrate.
  */
 bool qmig_qmp_migrate(QmigQmp *q, const char *uri, bool resume, QmigDeadline deadline,
-                      const QmigCancel *cancel,
-                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                      const QmigCancel *cancel, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* For a QEMU of `-incoming defer`; once per process, even when it fails. */
 bool qmig_qmp_migrate_incoming(QmigQmp *q, const char *uri, QmigDeadline deadline,
