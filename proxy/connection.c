@@ -23,7 +23,13 @@
 #include <sys/socket.h>
 
 enum {
-    FORWARD_BUFFER = 256 << 10,
+    /* Measured over unix sockets and loopback TCP, 64 KiB to 1 MiB: on unix as fast as 256 KiB
+       or somewhat faster (3.5 GB/s against 2.9), on TCP a third less CPU time. More would show
+       in QEMU's estimate of the downtime: at 100 Mbit/s, 1 MiB are 84 ms. */
+    FORWARD_BUFFER = 1 << 20,
+    /* For unix sockets, whose default of 208 KiB lets two processes take turns more than work
+       side by side: 20 % more throughput. TCP tunes itself better than we could. */
+    SEND_BUFFER = 512 << 10,
     REVERSE_BUFFER = 64 << 10, /* return-path messages, now and then a bitmap */
     /* After the destination went away in a stream nobody can read: time for the source to
        take the last reverse bytes (they may say that all is well) and to close. */
@@ -201,12 +207,14 @@ run_main_forward(QmigConnection *c)
     if (is_cancelled(c)) {
         return;
     }
-    if (end != QMIG_RELAY_FAILED || !qmig_main_stream_rewrites(c->config.stream)) {
+    bool source_closed = end == QMIG_RELAY_EOF ||
+                         (end == QMIG_RELAY_FAILED &&
+                          g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CLOSED));
+    if (end == QMIG_RELAY_OUT_GONE || source_closed) {
         finished = qmig_main_stream_finish(c->config.stream, &stream_end, &reason,
                                            &finish_error);
     }
-    if (end == QMIG_RELAY_OUT_GONE ||
-        (end == QMIG_RELAY_EOF && qmig_cancel_is_raised(c->gone))) {
+    if (end == QMIG_RELAY_OUT_GONE || (source_closed && qmig_cancel_is_raised(c->gone))) {
         /* A source that closes now does so because the destination went first. That nothing
            more could be written to a reader that has left is no news. */
         main_destination_gone(c, stream_end, reason, error);
@@ -395,6 +403,17 @@ new_reverse(QmigConnection *c)
     return qmig_relay_new(&config);
 }
 
+static void
+set_send_buffer(int fd)
+{
+    int domain = 0, size = SEND_BUFFER;
+    socklen_t len = sizeof domain;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    }
+}
+
 QmigConnection *
 qmig_connection_start(const QmigConnectionConfig *config)
 {
@@ -403,6 +422,7 @@ qmig_connection_start(const QmigConnectionConfig *config)
     c->config = *config;
     c->name = qmig_channel_name(config->kind, config->id);
     c->gone = qmig_cancel_new();
+    set_send_buffer(config->destination);
     qmig_return_stream_init(&c->return_stream, config->group,
                             is_main(c) && !config->encrypted);
     if (is_main(c) && config->raw_reason != NULL) {

@@ -364,7 +364,9 @@ qmig_main_stream_finish(QmigMainStream *s, QmigStreamEnd *end, char **reason,
     publish(s);
     s->report_due = false;
     *end = s->end;
-    *reason = g_strdup(s->end_reason != NULL ? s->end_reason : s->raw_reason);
+    *reason = g_strdup(s->end_reason != NULL   ? s->end_reason
+                       : s->raw_reason != NULL ? s->raw_reason
+                                               : "not read to the end");
     return ok;
 }
 

@@ -106,10 +106,14 @@ open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
     if (fd < 0) {
         if (!qmig_cancel_is_raised(s->group.cancel)) {
             g_autofree char *name = qmig_channel_name(config->kind, config->id);
-            fail(s, (QmigErrorCode)error->code,
-                 "destination: %s channel: %s; the source will report a failed migration "
-                 "and its guest keeps running",
-                 name, error->message);
+            /* A preempt channel is opened when the guest may have begun to move over. */
+            const char *advice =
+                config->kind != QMIG_CHANNEL_PREEMPT
+                    ? "; the source will report a failed migration and its "
+                      "guest keeps running"
+                    : "";
+            fail(s, (QmigErrorCode)error->code, "destination: %s channel: %s%s", name,
+                 error->message, advice);
         }
         return;
     }
