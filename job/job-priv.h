@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Inside a job: its state, shared by the runner (job.c), the phases and the report. */
+#ifndef QMIG_JOB_JOB_PRIV_H
+#define QMIG_JOB_JOB_PRIV_H
+
+#include "job/endpoints.h"
+#include "job/job.h"
+#include "job/progress.h"
+#include "job/side.h"
+#include "proxy/proxy.h"
+
+/* Who owns the guest, as far as it is proven. */
+typedef enum {
+    QMIG_OWNER_SOURCE,
+    QMIG_OWNER_DESTINATION,
+    QMIG_OWNER_UNCLEAR,
+} QmigOwner;
+
+struct QmigJob {
+    QmigJobOptions *options;
+    const QmigJobWatcher *watcher; /* never NULL */
+    void *data;
+    const QmigCancel *cancel;
+
+    QmigSide source, destination;
+    QmigEndpoints endpoints;
+    QmigProxy *proxy;                        /* NULL with --direct */
+    JsonObject *snapshot;                    /* the proxy's last one */
+    JsonObject *source_caps, *source_params; /* what will be set: chosen by check */
+    JsonObject *destination_caps, *destination_params;
+
+    QmigPhase phase;
+    QmigOwner owner;
+    bool incoming_sent;   /* the destination was told to listen: it is used up */
+    bool migrate_sent;    /* the source was told to migrate */
+    bool continue_sent;   /* out of pre-switchover */
+    bool cont_sent;       /* the destination was told to run the guest */
+    bool deadline_passed; /* options->timeout_ms */
+    bool cancelled;
+
+    int64_t begin_us, perform_us, running_us; /* qmig_now_us(); 0 = not reached */
+    QmigMigrationInfo info;                   /* the source's last */
+    QmigProgressModel model;
+
+    GPtrArray *messages; /* char *: decisions and notices, in order */
+    QmigOutcome outcome;
+    GError *error; /* why it did not end as asked */
+};
+
+typedef enum {
+    QMIG_STEP_AGAIN,
+    QMIG_STEP_NEXT,
+    QMIG_STEP_FAILED,
+} QmigStep;
+
+/* A row of the table. */
+typedef struct {
+    const char *name;
+    /* Begin the phase. */
+    bool (*enter)(QmigJob *job, GError **error);
+    /* (nullable) Called after each event and every QMIG_TICK_MS until it says NEXT. */
+    QmigStep (*tick)(QmigJob *job, GError **error);
+    /* (nullable) Bring back what it was before `enter`, also after a failed one. Cannot fail:
+       it tells by messages and job->owner. */
+    void (*undo)(QmigJob *job);
+    uint32_t timeout_ms; /* for `tick`; 0 = only the user's */
+    bool cancellable;    /* a cancel takes effect in this phase */
+} QmigPhaseRow;
+
+enum { QMIG_TICK_MS = 100 };
+
+extern const QmigPhaseRow qmig_phases[QMIG_N_PHASES];
+
+/* Tell and keep a decision or a notice. */
+void qmig_job_message(QmigJob *job, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+/* check.c: compare both sides, choose what to set. Errors: STATE, with every problem. */
+bool qmig_job_check(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* settle.c: after a failure or cancel while memory was copied: make the source end its
+ * migration, and find out who owns the guest; sets job->owner. */
+void qmig_job_settle(QmigJob *job);
+/* settle.c: the source is completed, the destination did not take over. */
+void qmig_job_roll_back(QmigJob *job);
+
+/* Take the proxy's newest snapshot; the stats plugin's report in it, or NULL. */
+JsonObject *qmig_job_stats(QmigJob *job);
+
+#endif

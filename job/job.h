@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A migration as a table of phases:
+ *
+ *   begin -> check -> prepare -> perform -> switchover -> finish -> confirm
+ *
+ * Up to switchover a failure or a cancel undoes what was done, in reverse, and the guest runs
+ * on the source. From the moment the source says "completed" the guest belongs to the
+ * destination, which only then is told to run it.
+ */
+#ifndef QMIG_JOB_JOB_H
+#define QMIG_JOB_JOB_H
+
+#include "util/address.h"
+#include "util/auto.h"
+#include "util/cancel.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum {
+    QMIG_PHASE_BEGIN,      /* connect, read both sides */
+    QMIG_PHASE_CHECK,      /* do they fit? Nothing is touched before this has passed */
+    QMIG_PHASE_PREPARE,    /* destination listens, proxy stands */
+    QMIG_PHASE_PERFORM,    /* memory is copied while the guest runs */
+    QMIG_PHASE_SWITCHOVER, /* the guest stands still, the rest is copied */
+    QMIG_PHASE_FINISH,     /* the destination runs the guest */
+    QMIG_PHASE_CONFIRM,    /* the source is let go */
+    QMIG_N_PHASES,
+} QmigPhase;
+
+/* "begin", "check", … */
+const char *qmig_phase_name(QmigPhase phase);
+
+/* How it ended; the numbers are the exit codes of `qmig migrate`. */
+typedef enum {
+    QMIG_OUTCOME_DONE = 0,
+    QMIG_OUTCOME_USAGE = 1,     /* usage or configuration; nothing touched */
+    QMIG_OUTCOME_REFUSED = 2,   /* refused by the checks; nothing touched */
+    QMIG_OUTCOME_FAILED = 3,    /* the guest runs on the source */
+    QMIG_OUTCOME_CANCELLED = 4, /* the guest runs on the source */
+    QMIG_OUTCOME_DEADLINE = 5,  /* the guest runs on the source */
+    QMIG_OUTCOME_PAUSED = 6,    /* post-copy paused, recoverable */
+    QMIG_OUTCOME_UNCLEAR = 7,   /* ownership unclear: a person must look */
+} QmigOutcome;
+
+/* "done", "refused", … */
+const char *qmig_outcome_name(QmigOutcome outcome);
+
+typedef struct {
+    QmigAddress *source; /* QMP of the QEMU that runs the guest; owned, as all below */
+    QmigAddress *destination; /* QMP of the QEMU started with -S -incoming defer */
+    QmigAddress *migrate_uri; /* (nullable) where the destination shall listen */
+    QmigAddress *listen;      /* (nullable) where the proxy listens for the source */
+    GPtrArray *plugins;       /* specs of qmig_chain_new(), after "stats" */
+    JsonObject *capabilities; /* {name: true}: asked for */
+    JsonObject *parameters;   /* {name: text}: asked for, as the user wrote them */
+    uint64_t timeout_ms;      /* for the whole migration up to switchover; 0 = none */
+    bool direct;              /* no proxy */
+    bool suspend;             /* leave the guest paused on the destination */
+    bool keep_source;         /* do not quit the source: it stays, stopped */
+} QmigJobOptions;
+
+QmigJobOptions *qmig_job_options_new(void);
+void qmig_job_options_free(QmigJobOptions *options);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigJobOptions, qmig_job_options_free)
+
+/* Where a migration stands. Borrowed strings live until the next progress. */
+typedef struct {
+    QmigPhase phase;
+    const char *status;        /* QEMU's word: "active", … */
+    unsigned percent;          /* never falls; 100 only when the guest runs there */
+    uint64_t elapsed_ms;       /* since perform began */
+    uint64_t transferred;      /* bytes of RAM QEMU counts as sent */
+    uint64_t remaining, total; /* bytes of RAM */
+    uint64_t pages_zero, pages_normal, pages_resent;
+    uint64_t rate;       /* bytes per second over the last second or so */
+    uint64_t dirty_rate; /* bytes per second, as QEMU last measured */
+    uint64_t iteration;  /* 1-based; 0 = not begun */
+    uint64_t expected_downtime_ms;
+    int64_t left_ms; /* estimate; -1 = cannot be told (dirtied faster than sent) */
+} QmigProgress;
+
+/* What the job tells while it runs. All from the calling thread; any member may be NULL. */
+typedef struct {
+    void (*phase)(void *data, QmigPhase phase);
+    void (*progress)(void *data, const QmigProgress *progress);
+    /* An iteration ended; @progress is that of its end. */
+    void (*iteration)(void *data, const QmigProgress *progress);
+    /* Something worth knowing: a decision with its reason, a notice. */
+    void (*message)(void *data, const char *text);
+} QmigJobWatcher;
+
+typedef struct QmigJob QmigJob;
+
+/**
+ * qmig_job_new() - a migration, not yet begun
+ * @options: (transfer full)
+ * @watcher: (nullable) borrowed, with @data, until the job is freed
+ * @cancel:  (nullable) raise it to cancel; borrowed
+ */
+QmigJob *qmig_job_new(QmigJobOptions *options, const QmigJobWatcher *watcher, void *data,
+                      const QmigCancel *cancel);
+void qmig_job_free(QmigJob *job);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigJob, qmig_job_free)
+
+/**
+ * qmig_job_run() - migrate
+ * @error: (out) set for every outcome but DONE: what failed, on which side, in which phase,
+ *         where the guest is now, what to type next
+ *
+ * Blocks until the migration is over, or undone. Threads: one.
+ */
+QmigOutcome qmig_job_run(QmigJob *job, GError **error);
+
+/* The report, documented in qmig-migrate(1). After run. (transfer full) */
+JsonObject *qmig_job_report(QmigJob *job);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* From what QEMU and the proxy say to figures a person can trust. Prints nothing. */
+#ifndef QMIG_JOB_PROGRESS_H
+#define QMIG_JOB_PROGRESS_H
+
+#include "job/job.h"
+#include "qmp/commands.h"
+
+enum { QMIG_RATE_SAMPLES = 16 };
+
+typedef struct {
+    QmigProgress now;
+    char *status; /* owned; now.status */
+    int64_t begin_us;
+    /* Ring of recent (time, bytes sent), for the rate. */
+    struct {
+        int64_t us;
+        uint64_t bytes;
+    } samples[QMIG_RATE_SAMPLES];
+    unsigned n_samples;
+} QmigProgressModel;
+
+void qmig_progress_init(QmigProgressModel *model, int64_t now_us);
+void qmig_progress_clear(QmigProgressModel *model);
+
+/**
+ * qmig_progress_update() - take in the newest figures
+ * @stats: (nullable) the stats plugin's report
+ *
+ * Return: true when an iteration has ended since the last update.
+ */
+bool qmig_progress_update(QmigProgressModel *model, const QmigMigrationInfo *info,
+                          JsonObject *stats, int64_t now_us);
+
+#endif
