@@ -110,13 +110,19 @@ has_return_path(const QmigConnection *c)
            g_atomic_int_get(&c->return_stream.is_read);
 }
 
-/* What happens next is the source's to say, unless the guest has begun to move over. */
+/* What people may count on now. */
 static const char *
 advice(const QmigConnection *c)
 {
-    return c->config.stream != NULL && qmig_main_stream_has_postcopy(c->config.stream)
-               ? ""
-               : "; the source will report a failed migration and its guest keeps running";
+    if (qmig_main_stream_has_postcopy(c->config.stream)) {
+        return ""; /* the guest may have begun to move over */
+    }
+    if (has_return_path(c)) {
+        return "; the source will report a failed migration and its guest keeps running";
+    }
+    /* A source without return path has done its part when its last bytes are in a buffer. */
+    return "; the source's guest is intact: if the source reports success all the same (it has "
+           "no return path), continue it there once the destination is known to be gone";
 }
 
 /* Give the source time to take what the destination said last, and to close. */
@@ -185,6 +191,9 @@ main_destination_gone(QmigConnection *c, QmigStreamEnd end, const char *reason,
     }
     if (qmig_cancel_is_raised(c->gone)) {
         error = c->reverse_error;
+    }
+    if (end == QMIG_STREAM_COMPLETE) {
+        reason = "all was sent, but not confirmed (SHUT)";
     }
     fail(c, QMIG_ERROR_CLOSED, "destination", "%s after %" PRIu64 " bytes: %s%s",
          error != NULL ? error->message : "closed", qmig_relay_bytes_written(c->forward),
@@ -293,7 +302,8 @@ thread_done(QmigConnection *c)
     }
     if (is_main(c) && c->reverse_error != NULL && !is_cancelled(c) &&
         !qmig_group_is_shut(c->config.group)) {
-        fail(c, QMIG_ERROR_CLOSED, "destination", "%s after %" PRIu64 " bytes%s",
+        fail(c, QMIG_ERROR_CLOSED, "destination",
+             "%s after %" PRIu64 " bytes, while it was loading%s",
              c->reverse_error->message, qmig_relay_bytes_written(c->forward), advice(c));
     }
     qmig_fd_clear(&c->config.source);

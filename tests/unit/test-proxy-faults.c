@@ -114,7 +114,26 @@ test_destination_leaves_without_shut(Fixture *f, const void *unused)
     open_main_to_the_end(f, &source, &destination);
     qmig_fd_clear(&destination);
     expect_closed(source, 1000);
-    expect_failed(f, QMIG_ERROR_CLOSED, "destination: main channel: closed after");
+    expect_failed(f, QMIG_ERROR_CLOSED, "all was sent, but not confirmed");
+}
+
+/* Without return path a reset is the only sign that the destination did not load. */
+static void
+test_destination_dies_loading_without_return_path(Fixture *f, const void *unused)
+{
+    static const uint8_t stream[] = "QEVM\0\0\0\3\x07\0\0\0\1x\x00";
+
+    (void)unused;
+    start_proxy(f, NULL, 0);
+    g_auto(QmigFd) source = source_connect(f);
+    send_all(source, stream, sizeof stream - 1);
+    qmig_fd_clear(&source);
+    g_auto(QmigFd) destination = destination_accept(f);
+    expect(destination, stream, sizeof stream - 2);
+    g_usleep(50000);
+    g_assert_cmpint(qmig_proxy_state(f->proxy), ==, QMIG_PROXY_ACTIVE);
+    qmig_fd_clear(&destination); /* one byte unread: a reset */
+    expect_failed(f, QMIG_ERROR_CLOSED, "while it was loading");
 }
 
 /* ---- the source ----------------------------------------------------------------------- */
@@ -418,6 +437,8 @@ main(int argc, char **argv)
     ADD("destination-dies-with-unread-bytes", test_destination_dies_with_unread_bytes);
     ADD("destination-cannot-load", test_destination_cannot_load);
     ADD("destination-leaves-without-shut", test_destination_leaves_without_shut);
+    ADD("destination-dies-loading-without-return-path",
+        test_destination_dies_loading_without_return_path);
     ADD("source-dies-in-mid-stream", test_source_dies_in_mid_stream);
     ADD("source-resets", test_source_resets);
     ADD("source-leaves-before-shut", test_source_leaves_before_shut);
