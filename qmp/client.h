@@ -1,155 +1,99 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A QMP connection: greeting, commands with deadlines, events, OOB, descriptors. */
+/*
+ * A QMP connection: greeting, commands with deadlines, events, out-of-band commands,
+ * descriptors.
+ *
+ * Calls block up to their deadline; events that arrive meanwhile are queued. Every error
+ * message begins with the connection's label ("source", "destination").
+ * Threads: one thread at a time for each connection.
+ */
 #ifndef QMIG_QMP_CLIENT_H
 #define QMIG_QMP_CLIENT_H
 
-#include "qmp/event.h"
 #include "util/address.h"
 #include "util/auto.h"
 #include "util/cancel.h"
-#include "util/clock.h"
 
 #include <glib.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
-/*
- * Threads: a connection belongs to one thread at a time; nothing here starts a thread.
- *
- * Errors, of every function: the message begins with the label of the connection.
- *   CLOSED     QEMU closed the connection, or died; all later calls say so again
- *   PROTOCOL, LIMIT, IO  the peer is no sane QMP server; all later calls say so again
- *   TIMEOUT    the deadline passed: the command may still be executed, its reply will be
- *              recognised and dropped. The connection stays usable, unless the command could
- *              be sent in part only
- *   CANCELLED  @cancel was raised; else as TIMEOUT
- *   QMP        QEMU answered with an error; see qmig_qmp_last_error_class()
- */
 typedef struct QmigQmp QmigQmp;
 
-typedef enum {
-    QMIG_QMP_PLAIN = 0,
-    /*
-     * Enable out-of-band execution if QEMU offers it; see qmig_qmp_has_oob(). Meant for a
-     * second connection that is kept for rescue: a QEMU busy in the device phase answers
-     * nothing else.
-     */
-    QMIG_QMP_OOB = 1 << 0,
-} QmigQmpFlags;
-
 typedef struct {
-    int major, minor, micro;
-    char *package; /* "Debian 1:7.2+dfsg-7", may be ""; owned by the connection */
-} QmigQmpVersion;
+    char *name;         /* "STOP", "MIGRATION", …; owned */
+    JsonObject *data;   /* (nullable) owned */
+    int64_t qemu_us;    /* QEMU's wall clock, microseconds; -1 when it could not tell */
+    int64_t arrival_us; /* qmig_now_us() when it was read */
+} QmigQmpEvent;
+
+void qmig_qmp_event_free(QmigQmpEvent *event);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigQmpEvent, qmig_qmp_event_free)
+
+/* What a call may need beyond its command. All members may be 0. */
+typedef struct {
+    QmigDeadline deadline;    /* 0 = 10 seconds from now */
+    const QmigCancel *cancel; /* (nullable) ends the wait at once */
+    bool oob; /* exec-oob: only commands QEMU allows, on an OOB connection */
+    int fd;   /* > 0: sent along as SCM_RIGHTS; unix sockets only */
+} QmigQmpCall;
 
 /**
- * qmig_qmp_connect() - connect, take the greeting, negotiate
- * @address:  of QEMU's QMP socket
- * @label:    "source" or "destination": begins every message; copied
- * @deadline: for all of it
- * @cancel:   (nullable)
+ * qmig_qmp_connect() - connect, read the greeting, negotiate
+ * @label: whom this is, for messages: "source", "destination"; copied
  *
- * QEMU serves one client per QMP socket; the greeting of the next one waits.
- * Errors: see above; TIMEOUT without greeting hints at another client.
- * Return: (transfer full) connection in command mode, or NULL.
+ * OOB is enabled when QEMU offers it. Errors: IO, TIMEOUT (QEMU serves one client for each QMP
+ * socket: another one may hold it), CLOSED, PROTOCOL.
  */
 QmigQmp *qmig_qmp_connect(const QmigAddress *address, const char *label,
-                          QmigQmpFlags flags, QmigDeadline deadline,
-                          const QmigCancel *cancel,
+                          QmigDeadline deadline, const QmigCancel *cancel,
                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
-
-/* Close the connection. QEMU goes on as if nothing had happened. */
-void qmig_qmp_free(QmigQmp *q);
+void qmig_qmp_free(QmigQmp *qmp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigQmp, qmig_qmp_free)
 
-const char *qmig_qmp_label(const QmigQmp *q);
-const QmigAddress *qmig_qmp_address(const QmigQmp *q);
-/* From the greeting. For reports: what QEMU can do is told by its schema. */
-const QmigQmpVersion *qmig_qmp_version(const QmigQmp *q);
-/* True when out-of-band execution was asked for, offered and enabled. */
-bool qmig_qmp_has_oob(const QmigQmp *q);
-
 /**
- * qmig_qmp_execute() - execute a command and wait for its reply
- * @command: "migrate"
- * @args:    (nullable) (transfer full) JSON object of arguments; consumed in any case
- * @ret:     (out) (optional) (transfer full) the value of "return", of any JSON type; NULL is
- *           JSON's null. Untouched on failure
- * @cancel:  (nullable)
+ * qmig_qmp_execute() - run a command, wait for its reply
+ * @arguments: (transfer full) (nullable)
+ * @result:    (out) (optional) (transfer full) the "return" value; may be NULL for JSON null
+ * @call:      (nullable)
  *
- * Events that arrive meanwhile are queued for qmig_qmp_next_event().
- * Errors: see above; QMP reads `source: migrate: GenericError: TEXT OF QEMU`.
+ * Errors: QMP: QEMU said no ("source: migrate: GenericError: …"; see
+ *         qmig_qmp_error_class()); TIMEOUT: the command may still take effect; CLOSED; PROTOCOL.
  */
-bool qmig_qmp_execute(QmigQmp *q, const char *command, JsonObject *args, JsonObject **ret,
-                      QmigDeadline deadline, const QmigCancel *cancel,
+bool qmig_qmp_execute(QmigQmp *qmp, const char *command, JsonObject *arguments,
+                      JsonObject **result, const QmigQmpCall *call,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* As qmig_qmp_execute(), out of band. Errors: also UNSUPPORTED without qmig_qmp_has_oob(). */
-bool qmig_qmp_execute_oob(QmigQmp *q, const char *command, JsonObject *args,
-                          JsonObject **ret, QmigDeadline deadline,
-                          const QmigCancel *cancel,
-                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* QEMU's class of the last QMP error ("CommandNotFound", "GenericError", …), "" if none. */
+const char *qmig_qmp_error_class(const QmigQmp *qmp);
 
-/**
- * qmig_qmp_execute_with_fd() - as qmig_qmp_execute(), and hand over a descriptor
- * @fd: borrowed; QEMU gets its own copy (SCM_RIGHTS)
- *
- * For getfd and add-fd. Errors: also UNSUPPORTED unless the socket is a unix one.
- */
-bool qmig_qmp_execute_with_fd(QmigQmp *q, const char *command, JsonObject *args, int fd,
-                              JsonObject **ret, QmigDeadline deadline,
-                              const QmigCancel *cancel,
-                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Read what is there without waiting, queueing events. Errors: CLOSED, PROTOCOL, IO. */
+bool qmig_qmp_dispatch(QmigQmp *qmp, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/*
- * Class and text of the error QEMU answered to the last execute; NULL when it did not end in
- * a QMP error. Borrowed until the next execute. Classes are stable (CommandNotFound, …), texts
- * are not. The text is valid UTF-8 without control characters.
- */
-const char *qmig_qmp_last_error_class(const QmigQmp *q);
-const char *qmig_qmp_last_error_text(const QmigQmp *q);
+/* The oldest queued event, or NULL; reads nothing. (transfer full)
+ * Repeated MIGRATION_PASS events are folded into the newest. */
+QmigQmpEvent *qmig_qmp_take_event(QmigQmp *qmp);
 
-typedef enum {
-    QMIG_QMP_EVENT,  /* *event is set */
-    QMIG_QMP_NONE,   /* the deadline passed without one */
-    QMIG_QMP_FAILED, /* *error is set */
-} QmigQmpNext;
+/* For poll(2): readable when qmig_qmp_dispatch() has something to do. */
+int qmig_qmp_fd(const QmigQmp *qmp);
+const char *qmig_qmp_label(const QmigQmp *qmp);
+bool qmig_qmp_has_oob(const QmigQmp *qmp);
+/* major * 10000 + minor * 100 + micro, from the greeting. */
+unsigned qmig_qmp_version(const QmigQmp *qmp);
 
-/**
- * qmig_qmp_next_event() - fetch the next event, waiting for one if need be
- * @deadline: 0 = only what is there already
- * @event:    (out) (transfer full) set only with QMIG_QMP_EVENT
- *
- * What came before the connection broke is handed out before the failure is told.
- * Errors: see above but TIMEOUT and QMP.
- */
-QmigQmpNext qmig_qmp_next_event(QmigQmp *q, QmigDeadline deadline,
-                                const QmigCancel *cancel, QmigQmpEvent **event,
-                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Who is at the other end; false for tcp. */
+bool qmig_qmp_peer(const QmigQmp *qmp, struct ucred *cred);
+/* This end's address of a tcp connection, port 0: where QEMU can reach us. (transfer full) */
+QmigAddress *qmig_qmp_local_address(const QmigQmp *qmp);
 
-/*
- * To wait for several connections at once: qmig_qmp_next_event(q, 0, …) on each until NONE,
- * then poll their descriptors for POLLIN, then again. (An execute queues events without
- * leaving the descriptor readable, so never poll before the queues are empty.) The descriptor
- * is borrowed: never read it.
- */
-int qmig_qmp_fd(const QmigQmp *q);
-
-/* Read and sort what is there, without blocking. Errors: see above but TIMEOUT, QMP. */
-bool qmig_qmp_dispatch(QmigQmp *q, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-
-/* Events the queue had no room for (see qmp/event.h). */
-uint64_t qmig_qmp_n_dropped_events(const QmigQmp *q);
-
-/* Process, user and group of a QEMU behind a unix socket. Errors: UNSUPPORTED (tcp), IO. */
-bool qmig_qmp_peer_ucred(const QmigQmp *q, struct ucred *ucred,
-                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
-
-/*
- * This end of a tcp connection: the address by which QEMU's host reaches us. For a unix
- * socket, the socket's own path. Errors: IO. Return: (transfer full) or NULL.
- */
-QmigAddress *qmig_qmp_local_address(const QmigQmp *q,
-                                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Helpers to read replies: absent or of another type = the fallback. */
+int64_t qmig_json_int(JsonObject *object, const char *key, int64_t fallback);
+double qmig_json_double(JsonObject *object, const char *key, double fallback);
+bool qmig_json_bool(JsonObject *object, const char *key, bool fallback);
+/* Borrowed from @object. (nullable) */
+const char *qmig_json_string(JsonObject *object, const char *key);
+/* A member that is an object or a list, borrowed; NULL when absent. */
+JsonObject *qmig_json_get(JsonObject *object, const char *key, enum json_type type);
 
 #endif
