@@ -63,6 +63,8 @@ end_migration(QmigJob *job, QmigMigrationStatus *status, GError **error)
             return false;
         }
         *status = info.status;
+        /* Somebody else's cancel also ends the destination, which may have been seen first. */
+        job->cancelled |= info.status == QMIG_STATUS_CANCELLED && !cancel_sent;
         if (qmig_status_is_final(info.status) || info.status == QMIG_STATUS_NONE ||
             info.status == QMIG_STATUS_POSTCOPY || info.status == QMIG_STATUS_COLO) {
             return true;

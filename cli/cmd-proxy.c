@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* qmig proxy: the proxy alone, for migrations that something else drives. */
+#include "cli/cli.h"
+#include "proxy/proxy.h"
+#include "util/error.h"
+#include "util/privs.h"
+#include "util/units.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+
+static struct {
+    char *listen, *connect;
+    char **plugins;
+    gboolean json;
+} arg;
+
+static const GOptionEntry entries[] = {
+    { "listen", 0, 0, G_OPTION_ARG_STRING, &arg.listen, "where the source will connect",
+      "ADDRESS" },
+    { "connect", 0, 0, G_OPTION_ARG_STRING, &arg.connect, "where the destination listens",
+      "ADDRESS" },
+    { "plugin", 0, 0, G_OPTION_ARG_STRING_ARRAY, &arg.plugins,
+      "NAME[:key=value,…]; may be repeated (default: stats)", "SPEC" },
+    { "json", 0, 0, G_OPTION_ARG_NONE, &arg.json, "the report as one JSON object", NULL },
+    G_OPTION_ENTRY_NULL,
+};
+
+static const char description[] =
+    "Carries one migration and ends. The destination is contacted only when the\n"
+    "source has sent its first bytes.\n\n"
+    "Exit: 0 carried to its end, 1 usage, 3 failed, 4 stopped by a signal.\n";
+
+/* SIGINT and SIGTERM as a descriptor; blocked before any thread starts, so that all inherit
+ * that. */
+static int
+open_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+static QmigProxy *
+start(GError **error)
+{
+    static const char *const stats[] = { "stats", NULL };
+    g_autoptr(QmigAddress) listen = NULL, destination = NULL;
+
+    if (arg.listen == NULL || arg.connect == NULL) {
+        qmig_set_error(error, QMIG_ERROR_CONFIG,
+                       "--listen and --connect are both needed");
+        return NULL;
+    }
+    listen = qmig_address_parse(arg.listen, error);
+    if (listen == NULL) {
+        return NULL;
+    }
+    destination = qmig_address_parse(arg.connect, error);
+    /* Low ports and sockets of other users are opened with what the user has; after that the
+     * proxy only needs to connect. */
+    if (destination == NULL ||
+        !qmig_privs_drop(listen->kind == QMIG_ADDRESS_UNIX ||
+                             destination->kind == QMIG_ADDRESS_UNIX,
+                         error)) {
+        return NULL;
+    }
+    QmigProxyConfig config = {
+        .listen = listen,
+        .destination = destination,
+        .plugins = arg.plugins != NULL ? (const char *const *)arg.plugins : stats,
+    };
+    return qmig_proxy_start(&config, error);
+}
+
+/* Carry it; false when a signal came first. */
+static bool
+carry(QmigProxy *proxy, int signals)
+{
+    struct pollfd fds[] = { { .fd = qmig_proxy_done_fd(proxy), .events = POLLIN },
+                            { .fd = signals, .events = POLLIN } };
+
+    while (poll(fds, G_N_ELEMENTS(fds), -1) < 0) {
+    }
+    return fds[0].revents != 0;
+}
+
+static void
+print_summary(JsonObject *snapshot)
+{
+    JsonObject *channels = qmig_json_get(snapshot, "channels", json_type_array);
+    JsonObject *notices = qmig_json_get(snapshot, "notices", json_type_array);
+
+    for (size_t i = 0; channels != NULL && i < json_object_array_length(channels); i++) {
+        JsonObject *channel = json_object_array_get_idx(channels, i);
+        g_autofree char *bytes = qmig_format_size(
+            (uint64_t)qmig_json_int(channel, "bytes_forward", 0));
+        const char *kind = qmig_json_string(channel, "kind");
+        printf("%-8s %s\n", kind != NULL ? kind : "?", bytes);
+    }
+    for (size_t i = 0; notices != NULL && i < json_object_array_length(notices); i++) {
+        printf("notice   %s\n",
+               json_object_get_string(json_object_array_get_idx(notices, i)));
+    }
+}
+
+int
+cli_proxy(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QmigProxy) proxy = NULL;
+    g_autoptr(JsonObject) snapshot = NULL;
+    g_auto(QmigFd) signals = -1;
+
+    if (!cli_parse(&argc, &argv, entries, "", description, 0, 0)) {
+        return QMIG_OUTCOME_USAGE;
+    }
+    signals = open_signals();
+    proxy = start(&error);
+    if (proxy == NULL) {
+        return cli_fail("proxy", error, QMIG_OUTCOME_USAGE);
+    }
+    g_autofree char *address = qmig_address_to_string(qmig_proxy_address(proxy));
+    fprintf(stderr, "listening on %s\n", address);
+    if (!carry(proxy, signals)) {
+        fprintf(stderr, "qmig proxy: stopped by a signal\n");
+        return QMIG_OUTCOME_CANCELLED;
+    }
+    snapshot = qmig_proxy_snapshot(proxy);
+    if (arg.json) {
+        cli_print_json(snapshot);
+    } else {
+        print_summary(snapshot);
+    }
+    error = qmig_proxy_error(proxy);
+    return error == NULL ? 0 : cli_fail("proxy", error, QMIG_OUTCOME_FAILED);
+}
