@@ -30,8 +30,8 @@ typedef struct {
     QmigMigrationStatus status;
     char *status_text;           /* QEMU's word; "none" when it had none */
     char *error;                 /* (nullable) error-desc */
-    char *blocked;               /* (nullable) blocked-reasons, joined by "; " */
     QmigAddress *socket_address; /* (nullable) where a destination listens */
+    char *blocked;               /* (nullable) blocked-reasons, joined by "; " */
     uint64_t transferred, remaining, total; /* bytes of RAM */
     uint64_t normal, duplicate;             /* pages */
     uint64_t page_size;                     /* bytes */
