@@ -11,8 +11,7 @@ static gboolean arg_json;
 
 /* One NAME=VALUE into the parameters to set. */
 static bool
-take_pair(const char *pair, JsonObject *have, QmigSchema *schema, JsonObject *values,
-          GError **error)
+take_pair(const char *pair, const QmigSchema *schema, JsonObject *values, GError **error)
 {
     const char *text = strchr(pair, '=');
     JsonObject *value;
@@ -22,10 +21,7 @@ take_pair(const char *pair, JsonObject *have, QmigSchema *schema, JsonObject *va
                               pair);
     }
     g_autofree char *name = g_strndup(pair, (gsize)(text - pair));
-    if (!qmig_knob_check(QMIG_KNOB_PARAMETER, name, have, "QEMU", error)) {
-        return false;
-    }
-    value = qmig_knob_parse(QMIG_KNOB_PARAMETER, name, text + 1, schema, error);
+    value = qmig_knob_parse_value(name, text + 1, schema, error);
     if (value == NULL) {
         return false;
     }
@@ -38,14 +34,13 @@ static bool
 set_all(QmigQmp *qmp, char **pairs, GError **error)
 {
     g_autoptr(JsonObject) values = json_object_new_object();
-    g_autoptr(JsonObject) have = qmig_qmp_get_parameters(qmp, error);
-    g_autoptr(QmigSchema) schema = have != NULL ? qmig_schema_load(qmp, error) : NULL;
+    g_autoptr(QmigSchema) schema = qmig_schema_load(qmp, error);
 
     if (schema == NULL) {
         return false;
     }
     for (char **pair = pairs; *pair != NULL; pair++) {
-        if (!take_pair(*pair, have, schema, values, error)) {
+        if (!take_pair(*pair, schema, values, error)) {
             return false;
         }
     }
@@ -74,23 +69,23 @@ cli_set(int argc, char **argv)
 }
 
 static void
-print_knobs(const char *title, QmigKnobKind kind, JsonObject *have)
+print_knobs(const char *title, JsonObject *have)
 {
     static const char *const sides[] = {
-        [QMIG_KNOB_SIDE_SOURCE] = "source",
-        [QMIG_KNOB_SIDE_DESTINATION] = "destination",
-        [QMIG_KNOB_SIDE_BOTH] = "both",
+        [QMIG_KNOB_SOURCE] = "source",
+        [QMIG_KNOB_DESTINATION] = "destination",
+        [QMIG_KNOB_BOTH] = "both",
     };
 
     printf("%s\n", title);
     json_object_object_foreach(have, name, value)
     {
-        const QmigKnob *knob = qmig_knob_find(kind, name);
-        g_autofree char *text = qmig_knob_format(knob, value);
+        const QmigKnob *knob = qmig_knob_find(name);
+        g_autofree char *text = qmig_knob_format_value(name, value);
 
         printf("  %-28s %-14s %-12s %s\n", name, text,
                knob != NULL ? sides[knob->side] : "?",
-               knob != NULL ? knob->help : "not known to this qmig");
+               knob != NULL ? knob->help : QMIG_KNOB_UNKNOWN_HELP);
     }
 }
 
@@ -125,7 +120,7 @@ cli_caps(int argc, char **argv)
         cli_print_json(object);
         return 0;
     }
-    print_knobs("capabilities", QMIG_KNOB_CAPABILITY, capabilities);
-    print_knobs("parameters", QMIG_KNOB_PARAMETER, parameters);
+    print_knobs("capabilities", capabilities);
+    print_knobs("parameters", parameters);
     return 0;
 }

@@ -99,47 +99,37 @@ check_blocked(Check *check)
     }
 }
 
-/* Take one asked capability or parameter to the sides that need it. */
+/* Take one asked capability or parameter to one side. */
+static void
+want_on(Check *check, const QmigSide *side, JsonObject *set, const char *name,
+        const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    JsonObject *value = qmig_knob_parse_value(name, text, side->schema, &error);
+
+    if (value == NULL) {
+        problem(check, "%s: %s", side->label, error->message);
+        return;
+    }
+    json_object_object_add(set, name, value);
+}
+
+/* Take it to the sides that need it; what this qmig does not know is the source's. */
 static void
 want(Check *check, QmigKnobKind kind, const char *name, const char *text)
 {
     QmigJob *job = check->job;
-    const QmigKnob *knob = qmig_knob_find(kind, name);
-    QmigKnobSide side = knob != NULL ? knob->side : QMIG_KNOB_SIDE_SOURCE;
-    struct {
-        const QmigSide *qemu;
-        JsonObject *set, *have;
-        bool asked;
-    } to[] = {
-        { &job->source,
-          kind == QMIG_KNOB_CAPABILITY ? job->source_caps : job->source_params,
-          kind == QMIG_KNOB_CAPABILITY ? job->source.capabilities
-                                       : job->source.parameters,
-          side != QMIG_KNOB_SIDE_DESTINATION },
-        { &job->destination,
-          kind == QMIG_KNOB_CAPABILITY ? job->destination_caps : job->destination_params,
-          kind == QMIG_KNOB_CAPABILITY ? job->destination.capabilities
-                                       : job->destination.parameters,
-          side != QMIG_KNOB_SIDE_SOURCE },
-    };
+    const QmigKnob *knob = qmig_knob_find(name);
+    unsigned side = knob != NULL ? knob->side : QMIG_KNOB_SOURCE;
+    bool capability = kind == QMIG_KNOB_CAPABILITY;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(to); i++) {
-        g_autoptr(GError) error = NULL;
-        JsonObject *value;
-
-        if (!to[i].asked) {
-            continue;
-        }
-        if (!qmig_knob_check(kind, name, to[i].have, to[i].qemu->label, &error)) {
-            problem(check, "%s", error->message);
-            continue;
-        }
-        value = qmig_knob_parse(kind, name, text, to[i].qemu->schema, &error);
-        if (value == NULL) {
-            problem(check, "%s", error->message);
-            continue;
-        }
-        json_object_object_add(to[i].set, name, value);
+    if (side & QMIG_KNOB_SOURCE) {
+        want_on(check, &job->source, capability ? job->source_caps : job->source_params,
+                name, text);
+    }
+    if (side & QMIG_KNOB_DESTINATION) {
+        want_on(check, &job->destination,
+                capability ? job->destination_caps : job->destination_params, name, text);
     }
 }
 
