@@ -21,6 +21,8 @@ enum {
     DEFAULT_TIMEOUT_MS = 10000,
     /* Events nobody takes: far more than any phase waits through. */
     MAX_EVENTS = 10000,
+    /* Bytes kept of an error text; QEMU's own have a few hundred. */
+    MAX_ERROR_TEXT = 4096,
 };
 
 struct QmigQmp {
@@ -35,6 +37,7 @@ struct QmigQmp {
 
     int64_t awaited;   /* id of the reply waited for; -1 = none */
     JsonObject *reply; /* the awaited one, once it came */
+    char *where;       /* "source: migrate", which begins every message */
     JsonObject *greeting;
 };
 
@@ -60,30 +63,52 @@ qmig_qmp_free(QmigQmp *qmp)
     json_object_put(qmp->reply);
     json_object_put(qmp->greeting);
     g_free(qmp->error_class);
+    g_free(qmp->where);
     g_free(qmp->label);
     g_free(qmp);
+}
+
+/* @command: the one awaited; NULL = none */
+static void
+set_where(QmigQmp *qmp, const char *command)
+{
+    g_free(qmp->where);
+    qmp->where = g_strconcat(qmp->label, command != NULL ? ": " : NULL, command, NULL);
 }
 
 static bool
 protocol_error(const QmigQmp *qmp, GError **error, const char *what, JsonObject *object)
 {
-    return qmig_set_error(error, QMIG_ERROR_PROTOCOL, "%s: QMP: %s: %.200s", qmp->label,
+    return qmig_set_error(error, QMIG_ERROR_PROTOCOL, "%s: QMP: %s: %.200s", qmp->where,
                           what, json_object_to_json_string(object));
+}
+
+/* QEMU's wall clock in microseconds; -1 when it could not tell, or tells nonsense. */
+static int64_t
+read_timestamp(JsonObject *object)
+{
+    JsonObject *stamp = qmig_json_get(object, "timestamp", json_type_object);
+    int64_t seconds = qmig_json_int(stamp, "seconds", -1);
+    int64_t micros = qmig_json_int(stamp, "microseconds", 0);
+    int64_t total;
+
+    if (seconds < 0 || micros < 0 ||
+        __builtin_mul_overflow(seconds, (int64_t)G_USEC_PER_SEC, &total) ||
+        __builtin_add_overflow(total, micros, &total)) {
+        return -1;
+    }
+    return total;
 }
 
 static void
 queue_event(QmigQmp *qmp, const char *name, JsonObject *object)
 {
-    JsonObject *stamp = qmig_json_get(object, "timestamp", json_type_object);
-    int64_t seconds = qmig_json_int(stamp, "seconds", -1);
     QmigQmpEvent *last = g_queue_peek_tail(&qmp->events);
     QmigQmpEvent *event = g_new0(QmigQmpEvent, 1);
 
     event->name = g_strdup(name);
     event->data = json_object_get(qmig_json_get(object, "data", json_type_object));
-    event->qemu_us = seconds < 0
-                         ? -1
-                         : seconds * 1000000 + qmig_json_int(stamp, "microseconds", 0);
+    event->qemu_us = read_timestamp(object);
     event->arrival_us = qmig_now_us();
     /* QEMU can send thousands of passes a second; only the newest says anything. */
     if (last != NULL && strcmp(name, "MIGRATION_PASS") == 0 &&
@@ -141,7 +166,7 @@ take_lines(QmigQmp *qmp, GError **error)
         g_autoptr(JsonObject) object = NULL;
 
         if (!qmig_qmp_framer_next(qmp->framer, &object, error)) {
-            g_prefix_error(error, "%s: ", qmp->label);
+            g_prefix_error(error, "%s: ", qmp->where);
             return false;
         }
         if (object == NULL) {
@@ -161,16 +186,16 @@ read_some(QmigQmp *qmp, QmigDeadline deadline, const QmigCancel *cancel, GError 
     ssize_t n = qmig_socket_read(qmp->fd, buffer, sizeof buffer, deadline, cancel, error);
 
     if (n < 0) {
-        g_prefix_error(error, "%s: QMP: ", qmp->label);
+        g_prefix_error(error, "%s: QMP: ", qmp->where);
         return false;
     }
     if (n == 0) {
         return qmig_set_error(error, QMIG_ERROR_CLOSED,
                               "%s: QEMU closed its QMP connection: it has quit or died",
-                              qmp->label);
+                              qmp->where);
     }
     if (!qmig_qmp_framer_push(qmp->framer, buffer, (size_t)n, error)) {
-        g_prefix_error(error, "%s: ", qmp->label);
+        g_prefix_error(error, "%s: ", qmp->where);
         return false;
     }
     return take_lines(qmp, error);
@@ -217,15 +242,23 @@ send_command(QmigQmp *qmp, const char *text, size_t len, int fd, QmigDeadline de
         header->cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(header), &fd, sizeof fd);
         if (!qmig_wait_fd(qmp->fd, POLLOUT, deadline, cancel, error)) {
+            g_prefix_error(error, "%s: not sent: ", qmp->where);
             return false;
         }
         if (sendmsg(qmp->fd, &msg, MSG_NOSIGNAL) != 1) {
-            return qmig_set_error_errno(error, errno, "sending a descriptor");
+            return qmig_set_error_errno(error, errno, "%s: sending a descriptor",
+                                        qmp->where);
         }
         text++;
         len--;
     }
-    return qmig_socket_write_all(qmp->fd, text, len, deadline, cancel, error);
+    if (!qmig_socket_write_all(qmp->fd, text, len, deadline, cancel, error)) {
+        g_prefix_error(error, "%s: sending: ", qmp->where);
+        /* QEMU may have half of it: what is sent later must not complete it. */
+        shutdown(qmp->fd, SHUT_WR);
+        return false;
+    }
+    return true;
 }
 
 /* Read until the reply to @id is there. */
@@ -236,7 +269,10 @@ await_reply(QmigQmp *qmp, const char *command, QmigDeadline deadline,
     while (qmp->reply == NULL) {
         g_autoptr(GError) local = NULL;
 
-        if (read_some(qmp, deadline, cancel, &local)) {
+        /* Events without end must not carry us past the deadline. */
+        if (qmig_now_us() >= deadline) {
+            qmig_set_error(&local, QMIG_ERROR_TIMEOUT, "the deadline has passed");
+        } else if (read_some(qmp, deadline, cancel, &local)) {
             continue;
         }
         qmp->awaited = -1;
@@ -246,7 +282,7 @@ await_reply(QmigQmp *qmp, const char *command, QmigDeadline deadline,
                 "%s: no reply to %s in time; QEMU may be busy or stopped", qmp->label,
                 command);
         }
-        g_propagate_prefixed_error(error, g_steal_pointer(&local), "%s: ", command);
+        g_propagate_error(error, g_steal_pointer(&local));
         return false;
     }
     return true;
@@ -263,11 +299,16 @@ read_reply(QmigQmp *qmp, const char *command, JsonObject *reply, JsonObject **re
         const char *class = qmig_json_string(failure, "class");
         const char *desc = qmig_json_string(failure, "desc");
 
+        if (class == NULL || desc == NULL) {
+            return protocol_error(qmp, error, "error without class or text", reply);
+        }
+        /* One line, whatever the peer put into it: texts end up on terminals and in logs. */
+        g_autofree char *text = g_strndup(desc, MAX_ERROR_TEXT);
+        g_strdelimit(text, "\a\b\t\n\v\f\r\033", ' ');
         g_free(qmp->error_class);
-        qmp->error_class = g_strdup(class != NULL ? class : "");
+        qmp->error_class = g_strdup(class);
         return qmig_set_error(error, QMIG_ERROR_QMP, "%s: %s: %s: %s", qmp->label,
-                              command, class != NULL ? class : "error without class",
-                              desc != NULL ? desc : "no description");
+                              command, class, g_strchomp(text));
     }
     json_object_object_get_ex(reply, "return", &value);
     if (result != NULL) {
@@ -299,12 +340,14 @@ qmig_qmp_execute(QmigQmp *qmp, const char *command, JsonObject *arguments,
     g_debug("%s: > %s", qmp->label, text);
 
     g_clear_pointer(&qmp->error_class, g_free);
+    set_where(qmp, command);
     qmp->awaited = qmp->next_id++;
-    if (!send_command(qmp, line, strlen(line), call->fd, deadline, call->cancel, error)) {
-        g_prefix_error(error, "%s: %s: ", qmp->label, command);
-        return false;
-    }
-    if (!await_reply(qmp, command, deadline, call->cancel, error)) {
+    bool came = send_command(qmp, line, strlen(line), call->fd, deadline, call->cancel,
+                             error) &&
+                await_reply(qmp, command, deadline, call->cancel, error);
+    set_where(qmp, NULL);
+    qmp->awaited = -1;
+    if (!came) {
         return false;
     }
     reply = g_steal_pointer(&qmp->reply);
@@ -382,6 +425,7 @@ qmig_qmp_connect(const QmigAddress *address, const char *label, QmigDeadline dea
     g_autoptr(QmigQmp) qmp = g_new0(QmigQmp, 1);
 
     qmp->label = g_strdup(label);
+    set_where(qmp, NULL);
     qmp->framer = qmig_qmp_framer_new();
     qmp->awaited = -1;
     g_queue_init(&qmp->events);
