@@ -27,9 +27,6 @@ enum {
        or somewhat faster (3.5 GB/s against 2.9), on TCP a third less CPU time. More would show
        in QEMU's estimate of the downtime: at 100 Mbit/s, 1 MiB are 84 ms. */
     FORWARD_BUFFER = 1 << 20,
-    /* For unix sockets, whose default of 208 KiB lets two processes take turns more than work
-       side by side: 20 % more throughput. TCP tunes itself better than we could. */
-    SEND_BUFFER = 512 << 10,
     REVERSE_BUFFER = 64 << 10, /* return-path messages, now and then a bitmap */
     /* After the destination went away in a stream nobody can read: time for the source to
        take the last reverse bytes (they may say that all is well) and to close. */
@@ -413,17 +410,6 @@ new_reverse(QmigConnection *c)
     return qmig_relay_new(&config);
 }
 
-static void
-set_send_buffer(int fd)
-{
-    int domain = 0, size = SEND_BUFFER;
-    socklen_t len = sizeof domain;
-
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    }
-}
-
 QmigConnection *
 qmig_connection_start(const QmigConnectionConfig *config)
 {
@@ -432,7 +418,6 @@ qmig_connection_start(const QmigConnectionConfig *config)
     c->config = *config;
     c->name = qmig_channel_name(config->kind, config->id);
     c->gone = qmig_cancel_new();
-    set_send_buffer(config->destination);
     qmig_return_stream_init(&c->return_stream, config->group,
                             is_main(c) && !config->encrypted);
     if (is_main(c) && config->raw_reason != NULL) {

@@ -23,7 +23,9 @@
 enum {
     REPORT_MS = 200,
     ARENA_SIZE = 512 << 10, /* some hundred pages for each write */
-    ADVISE_WITH_RAM = 16,   /* bytes; the empty form announces dirty bitmaps only */
+    /* More zero pages than one for so many bytes: mostly zero pages. */
+    BYTES_PER_ZERO_PAGE = 64,
+    ADVISE_WITH_RAM = 16, /* bytes; the empty form announces dirty bitmaps only */
 };
 
 struct QmigMainStream {
@@ -36,6 +38,7 @@ struct QmigMainStream {
     size_t arena_len;     /* bytes used */
     bool raw;             /* the decoder is out of work */
     bool had_page;        /* a RAM page record went by */
+    uint64_t zero_pages;  /* in the bytes taken last */
     uint64_t tail_bytes;
     QmigStreamEnd end;
     char *end_reason;
@@ -133,6 +136,20 @@ qmig_main_stream_go_raw(QmigMainStream *s, const char *reason)
     set_raw_reason(s, reason);
 }
 
+/*
+ * A zero page is 9 bytes on the wire, but 4 KiB to be looked through, and perhaps to be
+ * allocated, at the destination. Buffers full of such records are seconds of its work, which
+ * the source takes for done: it would switch over too early and the guest stand still for all
+ * of it (1.2 s instead of 0.05 s for a 2 GiB guest that ends in zero pages).
+ * @bytes: of wire since the last call
+ */
+static void
+watch_zero_pages(QmigMainStream *s, size_t bytes)
+{
+    qmig_relay_hold_little(s->output, s->zero_pages > bytes / BYTES_PER_ZERO_PAGE);
+    s->zero_pages = 0;
+}
+
 /* ---- rewriting ------------------------------------------------------------------------ */
 
 static bool
@@ -142,7 +159,11 @@ flush_output(QmigMainStream *s, GError **error)
     size_t bytes;
     size_t n = qmig_encoder_pending(s->encoder, &iov, &bytes);
 
-    if (n > 0 && !qmig_relay_write(s->output, iov, n, error)) {
+    if (n == 0) {
+        return true;
+    }
+    watch_zero_pages(s, bytes);
+    if (!qmig_relay_write(s->output, iov, n, error)) {
         return false;
     }
     qmig_encoder_clear(s->encoder);
@@ -263,6 +284,7 @@ take_event(QmigMainStream *s, const struct qmig_event *ev, GError **error)
 
     if (G_LIKELY(ev->kind == QMIG_EVENT_PAGE)) {
         s->had_page = true;
+        s->zero_pages += ev->u.page.kind == QMIG_PAGE_ZERO;
     } else if (!learn(s, ev, error)) {
         return false;
     }
@@ -315,7 +337,13 @@ qmig_main_stream_take(QmigMainStream *s, const uint8_t *data, size_t len, GError
     }
     s->report_due = s->chain != NULL;
     qmig_decoder_push(s->decoder, data, len);
-    return pump(s, error);
+    if (!pump(s, error)) {
+        return false;
+    }
+    if (s->encoder == NULL) {
+        watch_zero_pages(s, len);
+    }
+    return true;
 }
 
 QmigDeadline

@@ -19,11 +19,21 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+enum {
+    /* For unix sockets, whose default of 208 KiB lets two processes take turns more than work
+       side by side: 20 % more throughput. TCP tunes itself better than we could. */
+    SEND_BUFFER = 512 << 10,
+    /* Of records that cost the destination far more than the wire (see main-stream.c). */
+    LITTLE = 32 << 10,
+};
+
 struct QmigRelay {
     QmigRelayConfig config;
     uint8_t *buf;         /* owned, page aligned */
     size_t first_len;     /* bytes in buf at the start */
     QmigDeadline tick_at; /* next call of the stage's tick */
+    size_t read_size;     /* bytes to read at once */
+    bool little;          /* see qmig_relay_hold_little() */
     bool out_gone;        /* a write failed, or config.gone was raised */
     /* Counters of bytes: written by the relay's thread alone, read by any. */
     _Atomic uint64_t n_read, n_written, n_passed;
@@ -38,6 +48,29 @@ count(_Atomic uint64_t *counter, size_t n)
                           memory_order_relaxed);
 }
 
+static void
+set_send_buffer(int fd, int size)
+{
+    int domain = 0;
+    socklen_t len = sizeof domain;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    }
+}
+
+void
+qmig_relay_hold_little(QmigRelay *r, bool little)
+{
+    if (r->little == little) {
+        return;
+    }
+    r->little = little;
+    r->read_size = little ? MIN((size_t)LITTLE, r->config.buffer_size)
+                          : r->config.buffer_size;
+    set_send_buffer(r->config.out, little ? LITTLE : SEND_BUFFER);
+}
+
 QmigRelay *
 qmig_relay_new(const QmigRelayConfig *config)
 {
@@ -50,6 +83,8 @@ qmig_relay_new(const QmigRelayConfig *config)
         memcpy(r->buf, config->first, config->first_len);
     }
     r->config.first = NULL;
+    r->read_size = config->buffer_size;
+    set_send_buffer(config->out, SEND_BUFFER);
     r->tick_at = QMIG_DEADLINE_NEVER;
     return r;
 }
@@ -103,7 +138,7 @@ static ssize_t
 relay_fill(QmigRelay *r, GError **error)
 {
     while (!qmig_cancel_is_raised(r->config.cancel)) {
-        ssize_t n = read(r->config.in, r->buf, r->config.buffer_size);
+        ssize_t n = read(r->config.in, r->buf, r->read_size);
 
         if (n >= 0) {
             count(&r->n_read, (size_t)n);

@@ -68,6 +68,14 @@ bool qmig_relay_drain(QmigRelay *r, bool look, GError **error);
 bool qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/**
+ * qmig_relay_hold_little() - how much to hold between the two sockets
+ * @little: keep the way short: small reads, and a small send buffer where that is ours to say
+ *
+ * Threads: that of run.
+ */
+void qmig_relay_hold_little(QmigRelay *r, bool little);
+
 /* The bytes last read lie here: [start, start + size). Good until the stage returns. */
 bool qmig_relay_holds(const QmigRelay *r, const void *p);
 
