@@ -30,6 +30,7 @@ struct QmigQmp {
     QmigFd fd;
     QmigQmpFramer *framer;
     GQueue events; /* QmigQmpEvent, oldest first */
+    uint64_t n_dropped;
     int64_t next_id;
     bool has_oob;
     unsigned version;
@@ -100,6 +101,51 @@ read_timestamp(JsonObject *object)
     return total;
 }
 
+/* A migration, its storage, or the life of the guest hang on these. */
+static bool
+is_of_interest(const QmigQmpEvent *event)
+{
+    static const char *const names[] = {
+        "BLOCK_EXPORT_DELETED",
+        "BLOCK_IO_ERROR",
+        "BLOCK_JOB_CANCELLED",
+        "BLOCK_JOB_COMPLETED",
+        "BLOCK_JOB_ERROR",
+        "BLOCK_JOB_PENDING",
+        "BLOCK_JOB_READY",
+        "COLO_EXIT",
+        "DEVICE_DELETED",
+        "GUEST_PANICKED",
+        "JOB_STATUS_CHANGE",
+        "MIGRATION",
+        "RESET",
+        "RESUME",
+        "SHUTDOWN",
+        "STOP",
+        "SUSPEND",
+        "UNPLUG_PRIMARY",
+        "VFIO_MIGRATION",
+        NULL,
+    };
+
+    return g_strv_contains(names, event->name);
+}
+
+/* Make room: the oldest event of no interest goes, or, with none such, the oldest. */
+static void
+drop_event(QmigQmp *qmp)
+{
+    GList *link = qmp->events.head;
+
+    while (link != NULL && is_of_interest(link->data)) {
+        link = link->next;
+    }
+    link = link != NULL ? link : qmp->events.head;
+    qmig_qmp_event_free(link->data);
+    g_queue_delete_link(&qmp->events, link);
+    qmp->n_dropped++;
+}
+
 static void
 queue_event(QmigQmp *qmp, const char *name, JsonObject *object)
 {
@@ -115,7 +161,7 @@ queue_event(QmigQmp *qmp, const char *name, JsonObject *object)
         strcmp(last->name, name) == 0) {
         qmig_qmp_event_free(g_queue_pop_tail(&qmp->events));
     } else if (g_queue_get_length(&qmp->events) >= MAX_EVENTS) {
-        qmig_qmp_event_free(g_queue_pop_head(&qmp->events));
+        drop_event(qmp);
     }
     g_queue_push_tail(&qmp->events, event);
 }
@@ -218,6 +264,12 @@ QmigQmpEvent *
 qmig_qmp_take_event(QmigQmp *qmp)
 {
     return g_queue_pop_head(&qmp->events);
+}
+
+uint64_t
+qmig_qmp_n_dropped_events(const QmigQmp *qmp)
+{
+    return qmp->n_dropped;
 }
 
 /* The command's bytes, with @fd riding on the first of them. */

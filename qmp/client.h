@@ -74,6 +74,8 @@ bool qmig_qmp_dispatch(QmigQmp *qmp, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The oldest queued event, or NULL; reads nothing. (transfer full)
  * Repeated MIGRATION_PASS events are folded into the newest. */
 QmigQmpEvent *qmig_qmp_take_event(QmigQmp *qmp);
+/* Events lost because nobody took them; those a migration hangs on are the last to go. */
+uint64_t qmig_qmp_n_dropped_events(const QmigQmp *qmp);
 
 /* For poll(2): readable when qmig_qmp_dispatch() has something to do. */
 int qmig_qmp_fd(const QmigQmp *qmp);
