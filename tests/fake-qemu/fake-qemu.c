@@ -173,6 +173,27 @@ say_event(FakeQemu *f, const FakeStep *step)
                                   step->b != NULL ? step->b : ""));
 }
 
+/* Events that take longer to parse than to send: the client never finds the socket empty. */
+static void
+flood(FakeQemu *f, const FakeStep *step)
+{
+    GString *lines = g_string_new(NULL);
+
+    while (lines->len < 1 << 20) {
+        g_string_append_printf(lines, "{\"event\": \"%s\", \"data\": {\"list\": [0",
+                               step->a);
+        for (int i = 0; i < 10000; i++) {
+            g_string_append(lines, ",0");
+        }
+        g_string_append(lines, "]}}\r\n");
+    }
+    while (!f->is_over) {
+        say(f, lines->str);
+    }
+    f->client_left = false;
+    g_string_free(lines, TRUE);
+}
+
 /* Until the client closes; what it says meanwhile is unexpected, or not even read. */
 static void
 await_close(FakeQemu *f, bool reads)
@@ -210,16 +231,15 @@ play(FakeQemu *f, const FakeStep *step)
                                       f->last_id, step->a, step->b));
         return;
     case FAKE_EVENT:
-        say_event(f, step);
+        for (int i = 0; i < MAX(step->n, 1) && !f->is_over; i++) {
+            say_event(f, step);
+        }
         return;
     case FAKE_RAW:
         say_raw(f, step->a);
         return;
     case FAKE_FLOOD:
-        while (!f->is_over) {
-            say_event(f, step);
-        }
-        f->client_left = false;
+        flood(f, step);
         return;
     case FAKE_SLEEP:
         g_usleep((gulong)step->n * 1000);

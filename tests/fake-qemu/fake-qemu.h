@@ -13,7 +13,7 @@ typedef enum {
     FAKE_EXPECT, /* command @a with at least the arguments @b (JSON; NULL = any) */
     FAKE_REPLY,  /* {"return": @a, "id": of the last command} */
     FAKE_ERROR,  /* class @a, text @b, id of the last command */
-    FAKE_EVENT,  /* event @a with data @b (NULL = none) */
+    FAKE_EVENT,  /* event @a with data @b (NULL = none), @n times (0 = once) */
     FAKE_RAW,    /* @a as it is; "$ID" becomes the last command's id */
     FAKE_FLOOD,  /* event @a without end, until the client closes */
     FAKE_SLEEP,  /* @n milliseconds */

@@ -2,6 +2,7 @@
 /* The QMP client against a scripted peer: one that behaves, lies, hangs, floods and dies. */
 #include "qmp/client.h"
 #include "qmp/commands.h"
+#include "qmp/knobs.h"
 #include "tests/fake-qemu/fake-qemu.h"
 #include "util/error.h"
 
@@ -287,6 +288,39 @@ test_passes_fold(void)
     fake_qemu_finish(fake);
 }
 
+/* More events than the queue holds: the one a migration hangs on is still there. */
+static void
+test_queue_is_bounded(void)
+{
+    static const FakeStep steps[] = {
+        FAKE_HELLO,
+        { FAKE_EXPECT, "x" },
+        { FAKE_EVENT, "MIGRATION", "{\"status\": \"completed\"}" },
+        { FAKE_EVENT, "VSERPORT_CHANGE", .n = 12000 },
+        { FAKE_REPLY, "{}" },
+        { FAKE_END },
+    };
+    FakeQemu *fake = fake_qemu_new(steps, 0);
+    QmigQmp *q = connect_to(fake);
+    g_autoptr(GError) error = NULL;
+    uint64_t n_left = 0;
+
+    g_assert_true(qmig_qmp_execute(q, "x", NULL, NULL, NULL, &error));
+    g_autoptr(QmigQmpEvent) first = qmig_qmp_take_event(q);
+    g_assert_cmpstr(first->name, ==, "MIGRATION");
+    for (;;) {
+        g_autoptr(QmigQmpEvent) event = qmig_qmp_take_event(q);
+        if (event == NULL) {
+            break;
+        }
+        n_left++;
+    }
+    g_assert_cmpuint(qmig_qmp_n_dropped_events(q), >, 0);
+    g_assert_cmpuint(n_left + qmig_qmp_n_dropped_events(q), ==, 12000);
+    qmig_qmp_free(q);
+    fake_qemu_finish(fake);
+}
+
 static void
 test_unknown_id(void)
 {
@@ -541,6 +575,73 @@ test_peer(void)
     fake_qemu_finish(fake);
 }
 
+/* What the schema says and what the lists say is the same, and the table knows it all. */
+static void
+check_real_schema(QmigQmp *q)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QmigSchema) schema = qmig_schema_load(q, &error);
+
+    g_assert_no_error(error);
+    g_assert_true(qmig_schema_has_command(schema, "migrate"));
+    g_assert_false(qmig_schema_has_command(schema, "no-such-command"));
+    g_assert_true(qmig_schema_command_has_oob(schema, "yank"));
+    g_assert_true(qmig_schema_has_event(schema, "MIGRATION"));
+    g_assert_true(qmig_schema_command_has_arg(schema, "migrate", "uri"));
+    g_assert_cmpint(
+        qmig_schema_command_arg_type(schema, "migrate-set-parameters", "tls-creds"), ==,
+        QMIG_SCHEMA_STRING);
+    g_assert_true(qmig_schema_command_returns(schema, "query-migrate", "ram.total"));
+
+    g_autoptr(JsonObject) states = qmig_qmp_get_capabilities(q, &error);
+    g_assert_no_error(error);
+    json_object_object_foreach(states, name, state)
+    {
+        (void)state;
+        g_assert_true(qmig_schema_has_capability(schema, name));
+    }
+    g_auto(GStrv) capabilities = qmig_schema_capabilities(schema);
+    g_assert_cmpuint(g_strv_length(capabilities), ==,
+                     (guint)json_object_object_length(states));
+}
+
+/* Set one of each kind through the table, and read it back. */
+static void
+check_real_knobs(QmigQmp *q)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QmigSchema) schema = qmig_schema_load(q, &error);
+    g_autoptr(JsonObject) set = json_object_new_object();
+    JsonObject *value = qmig_knob_parse_value("max-bandwidth", "1.5Gbit", schema, &error);
+
+    g_assert_no_error(error);
+    json_object_object_add(set, "max-bandwidth", value);
+    json_object_object_add(
+        set, "multifd-compression",
+        qmig_knob_parse_value("multifd-compression", "zlib", schema, &error));
+    g_assert_no_error(error);
+    g_assert_true(qmig_qmp_set_parameters(q, set, &error));
+    g_autoptr(JsonObject) got = qmig_qmp_get_parameters(q, &error);
+    g_assert_cmpint(qmig_json_int(got, "max-bandwidth", 0), ==, 187500000);
+    g_assert_cmpstr(qmig_json_string(got, "multifd-compression"), ==, "zlib");
+}
+
+static void
+check_real_fd(QmigQmp *q)
+{
+    g_autoptr(GError) error = NULL;
+    int pipes[2];
+
+    g_assert_cmpint(pipe(pipes), ==, 0);
+    g_assert_true(qmig_qmp_getfd(q, "mig", pipes[0], &error));
+    g_assert_no_error(error);
+    g_assert_true(qmig_qmp_execute(
+        q, "closefd", json_tokener_parse("{\"fdname\": \"mig\"}"), NULL, NULL, &error));
+    g_assert_no_error(error);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
 static void
 test_real_qemu(void)
 {
@@ -579,6 +680,9 @@ test_real_qemu(void)
     g_assert_cmpuint(qmig_qmp_version(q), >=, 70200);
     g_assert_true(qmig_qmp_has_oob(q));
 
+    check_real_schema(q);
+    check_real_knobs(q);
+    check_real_fd(q);
     bool running = true;
     g_assert_true(qmig_qmp_query_status(q, &running, NULL, NULL, &error));
     g_assert_false(running);
@@ -608,6 +712,7 @@ main(int argc, char **argv)
     T("an-event-may-come-anywhere", test_event_anywhere);
     T("an-event-has-both-times", test_event_times);
     T("passes-fold-and-the-rest-keeps-its-order", test_passes_fold);
+    T("the-queue-is-bounded-and-keeps-what-matters", test_queue_is_bounded);
     T("reply-with-unknown-id-is-a-protocol-error", test_unknown_id);
     T("reply-without-return-is-a-protocol-error", test_no_return);
     T("a-line-that-is-no-object-is-a-protocol-error", test_no_object);
