@@ -9,10 +9,10 @@ test_big_endian(void)
     static const uint8_t bytes[] = { 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08,
                                      0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f };
     QmigCursor c = qmig_cursor(bytes, sizeof bytes);
-    uint8_t a;
-    uint16_t b;
-    uint32_t d;
-    uint64_t e;
+    uint8_t a = 0;
+    uint16_t b = 0;
+    uint32_t d = 0;
+    uint64_t e = 0;
 
     g_assert_true(qmig_cursor_u8(&c, &a) && qmig_cursor_be16(&c, &b) &&
                   qmig_cursor_be32(&c, &d) && qmig_cursor_be64(&c, &e));
@@ -55,7 +55,7 @@ test_counted_string(void)
 {
     uint8_t bytes[256] = { 255 };
     char text[256];
-    uint8_t n;
+    uint8_t n = 0;
 
     memset(bytes + 1, 'x', 255);
     QmigCursor c = qmig_cursor(bytes, sizeof bytes);
@@ -97,9 +97,9 @@ test_round_trip(void)
 {
     uint8_t buf[32];
     QmigWriter w = qmig_writer(buf, sizeof buf);
-    uint32_t d;
+    uint32_t d = 0;
     char text[256];
-    uint8_t n;
+    uint8_t n = 0;
 
     g_assert_true(write_all(&w));
     QmigCursor c = qmig_cursor(buf, w.len);
