@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Real guests for tests: start a pair of QEMUs, watch the guest, compare memory. See README.md."""
+from vmkit.cleanup import VmError
+from vmkit.link import Link, parse_rate
+from vmkit.migrate import migrate
+from vmkit.pair import Pair, kvm_works
+from vmkit.qemus import Qemu, bare_image, find_qemus, linux_images
+from vmkit.qmp import Qmp, QmpClosed, QmpError, QmpTimeout
+from vmkit.side import Side
+from vmkit.ticks import Status, TickLog
+
+__all__ = ["Link", "Pair", "Qemu", "Qmp", "QmpClosed", "QmpError", "QmpTimeout", "Side", "Status",
+           "TickLog", "VmError", "bare_image", "find_qemus", "kvm_works", "linux_images",
+           "migrate", "parse_rate"]
