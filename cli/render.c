@@ -107,10 +107,10 @@ left_text(const QmigProgress *p)
     if (p->phase > QMIG_PHASE_PERFORM) {
         return g_strdup("");
     }
-    if (p->left_ms < 0) {
+    if (p->left_max_ms < 0) {
         return g_strdup(p->iteration > 0 ? "  left ?: dirtied faster than sent" : "");
     }
-    duration = qmig_format_duration((uint64_t)p->left_ms);
+    duration = qmig_format_duration((uint64_t)p->left_max_ms);
     return g_strdup_printf("  left %s", duration);
 }
 

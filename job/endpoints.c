@@ -1,32 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Private sockets in a private directory: nobody else on the host can join the migration. */
+/*
+ * Private sockets in a private directory: nobody else on the host can join the migration.
+ *
+ *     qmig-XXXXXX/                   0711, ours: others pass through, and see nothing
+ *         source/migrate.sock        the proxy listens; the socket is the source QEMU's user's
+ *         destination/migrate.sock   the destination listens; the directory is its user's
+ */
 #include "job/endpoints.h"
 
 #include "util/error.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-/* A sub-directory that only the user of the QEMU behind @qmp (and we) can use. */
-static char *
-make_room(const char *dir, const char *name, const QmigQmp *qmp, GError **error)
-{
-    g_autofree char *path = g_build_filename(dir, name, NULL);
-    struct ucred peer;
-
-    if (mkdir(path, 0700) < 0) {
-        qmig_set_error_errno(error, errno, "%s: mkdir", path);
-        return NULL;
-    }
-    if (geteuid() == 0 && qmig_qmp_peer(qmp, &peer) && peer.uid != 0 &&
-        chown(path, peer.uid, peer.gid) < 0) {
-        qmig_set_error_errno(error, errno, "%s: chown", path);
-        return NULL;
-    }
-    return g_steal_pointer(&path);
-}
+static const char socket_name[] = "migrate.sock";
 
 static bool
 make_dir(QmigEndpoints *e, GError **error)
@@ -35,59 +26,105 @@ make_dir(QmigEndpoints *e, GError **error)
         return true;
     }
     e->dir = g_dir_make_tmp("qmig-XXXXXX", error);
-    /* Others may pass through to the room that is theirs, not look around. */
     return e->dir != NULL && (chmod(e->dir, 0711) == 0 ||
                               qmig_set_error_errno(error, errno, "%s: chmod", e->dir));
 }
 
+/* The path of a socket in a room of its own that only @owner's user (and we) can write to. */
 static QmigAddress *
-private_socket(QmigEndpoints *e, const char *room, const QmigQmp *qmp, GError **error)
+private_socket(QmigEndpoints *e, const char *room, const QmigQmp *owner,
+               const char *option, GError **error)
 {
     g_autofree char *path = NULL, *socket = NULL;
+    struct ucred peer;
+    bool foreign = qmig_qmp_peer(owner, &peer) && peer.uid != 0 && peer.uid != geteuid();
 
+    if (foreign && geteuid() != 0) {
+        qmig_set_error(
+            error, QMIG_ERROR_CONFIG,
+            "%s: its QEMU runs as another user (uid %u): a private socket for it "
+            "takes root; give an address by %s",
+            room, (unsigned)peer.uid, option);
+        return NULL;
+    }
     if (!make_dir(e, error)) {
         return NULL;
     }
-    path = make_room(e->dir, room, qmp, error);
-    if (path == NULL) {
+    path = g_build_filename(e->dir, room, NULL);
+    socket = g_build_filename(path, socket_name, NULL);
+    if (strlen(socket) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+        qmig_set_error(error, QMIG_ERROR_CONFIG,
+                       "%s: too long for a socket: set TMPDIR to something shorter",
+                       socket);
         return NULL;
     }
-    socket = g_build_filename(path, "migrate.sock", NULL);
+    if (mkdir(path, 0711) < 0 || (foreign && chown(path, peer.uid, peer.gid) < 0)) {
+        qmig_set_error_errno(error, errno, "%s", path);
+        return NULL;
+    }
     return qmig_address_new_unix(socket);
 }
 
-/* Where the destination listens: on the host part of its own QMP address. */
-static QmigAddress *
-destination_address(QmigEndpoints *e, const QmigJobOptions *options, const QmigQmp *qmp,
-                    GError **error)
+static bool
+is_wildcard(const QmigAddress *address)
 {
-    if (options->migrate_uri != NULL) {
-        return qmig_address_copy(options->migrate_uri);
-    }
-    return options->destination->kind == QMIG_ADDRESS_UNIX
-               ? private_socket(e, "destination", qmp, error)
-               : qmig_address_new_tcp(options->destination->host, 0);
+    return address->kind == QMIG_ADDRESS_TCP &&
+           (address->host[0] == '\0' || strcmp(address->host, "0.0.0.0") == 0 ||
+            strcmp(address->host, "::") == 0);
 }
 
-static QmigAddress *
-proxy_address(QmigEndpoints *e, const QmigJobOptions *options, const QmigQmp *qmp,
-              GError **error)
+/* Where the destination listens: on the host of its own monitor, unless the user said. */
+static bool
+choose_destination(QmigEndpoints *e, const QmigJobOptions *options, const QmigQmp *qmp,
+                   GError **error)
 {
-    QmigAddress *address;
+    const QmigAddress *monitor = options->destination;
 
-    if (options->listen != NULL) {
-        return qmig_address_copy(options->listen);
-    }
-    if (options->source->kind == QMIG_ADDRESS_UNIX) {
-        return private_socket(e, "source", qmp, error);
-    }
-    address = qmig_qmp_local_address(qmp);
-    if (address == NULL) {
-        qmig_set_error(
+    if (options->migrate_uri != NULL) {
+        e->listen = qmig_address_copy(options->migrate_uri);
+    } else if (monitor->kind == QMIG_ADDRESS_TCP) {
+        e->listen = qmig_address_new_tcp(monitor->host, 0);
+    } else if (options->direct && options->source->kind == QMIG_ADDRESS_TCP) {
+        return qmig_set_error(
             error, QMIG_ERROR_CONFIG,
-            "proxy: no address the source could reach is known; give one by --listen");
+            "--direct from a source on another host: say by --migrateuri "
+            "where the destination shall listen");
+    } else {
+        e->listen = private_socket(e, "destination", qmp, "--migrateuri", error);
     }
-    return address;
+    if (e->listen == NULL) {
+        return false;
+    }
+    /* "Everywhere" is no place to connect to; its monitor's host is one of its addresses. */
+    e->connect = is_wildcard(e->listen)
+                     ? qmig_address_new_tcp(monitor->kind == QMIG_ADDRESS_TCP
+                                                ? monitor->host
+                                                : "localhost",
+                                            e->listen->port)
+                     : qmig_address_copy(e->listen);
+    return true;
+}
+
+static bool
+choose_proxy(QmigEndpoints *e, const QmigJobOptions *options, const QmigQmp *qmp,
+             GError **error)
+{
+    if (options->direct) {
+        return true;
+    }
+    if (options->listen != NULL) {
+        e->proxy = qmig_address_copy(options->listen);
+    } else if (options->source->kind == QMIG_ADDRESS_UNIX) {
+        e->proxy = private_socket(e, "source", qmp, "--listen", error);
+        return e->proxy != NULL;
+    } else {
+        e->proxy = qmig_qmp_local_address(qmp);
+    }
+    return e->proxy != NULL ||
+           qmig_set_error(
+               error, QMIG_ERROR_CONFIG,
+               "proxy: no address the source could reach is known; give one by "
+               "--listen");
 }
 
 bool
@@ -97,25 +134,21 @@ qmig_endpoints_choose(QmigEndpoints *e, const QmigJobOptions *options,
     struct ucred peer;
 
     e->source_uid = qmig_qmp_peer(source, &peer) ? peer.uid : (uid_t)-1;
-    e->destination = destination_address(e, options, destination, error);
-    if (e->destination == NULL) {
-        return false;
-    }
-    if (!options->direct) {
-        e->proxy = proxy_address(e, options, source, error);
-    }
-    return options->direct || e->proxy != NULL;
+    return choose_destination(e, options, destination, error) &&
+           choose_proxy(e, options, source, error);
 }
 
 bool
-qmig_endpoints_admit_source(const QmigEndpoints *e, GError **error)
+qmig_endpoints_admit_source(const QmigEndpoints *e, const QmigAddress *address,
+                            GError **error)
 {
-    if (e->proxy == NULL || e->proxy->kind != QMIG_ADDRESS_UNIX || geteuid() != 0 ||
+    if (e->dir == NULL || address->kind != QMIG_ADDRESS_UNIX ||
+        !g_str_has_prefix(address->path, e->dir) || geteuid() != 0 ||
         e->source_uid == 0 || e->source_uid == (uid_t)-1) {
         return true;
     }
-    return chown(e->proxy->path, e->source_uid, (gid_t)-1) == 0 ||
-           qmig_set_error_errno(error, errno, "%s: chown", e->proxy->path);
+    return chown(address->path, e->source_uid, (gid_t)-1) == 0 ||
+           qmig_set_error_errno(error, errno, "%s: chown", address->path);
 }
 
 void
@@ -125,7 +158,7 @@ qmig_endpoints_clear(QmigEndpoints *e)
 
     for (size_t i = 0; e->dir != NULL && i < G_N_ELEMENTS(rooms); i++) {
         g_autofree char *room = g_build_filename(e->dir, rooms[i], NULL);
-        g_autofree char *socket = g_build_filename(room, "migrate.sock", NULL);
+        g_autofree char *socket = g_build_filename(room, socket_name, NULL);
         g_unlink(socket);
         g_rmdir(room);
     }
@@ -133,6 +166,7 @@ qmig_endpoints_clear(QmigEndpoints *e)
         g_rmdir(e->dir);
     }
     g_clear_pointer(&e->dir, g_free);
-    g_clear_pointer(&e->destination, qmig_address_free);
+    g_clear_pointer(&e->listen, qmig_address_free);
+    g_clear_pointer(&e->connect, qmig_address_free);
     g_clear_pointer(&e->proxy, qmig_address_free);
 }

@@ -7,10 +7,11 @@
 #include "qmp/client.h"
 
 typedef struct {
-    char *dir;                /* (nullable) private directory, removed by clear */
-    QmigAddress *destination; /* for migrate-incoming; tcp port 0 until it is known */
-    QmigAddress *proxy;       /* for the proxy to listen on; tcp port 0 = any */
-    uid_t source_uid;         /* owner of the source QEMU; (uid_t)-1 = not known */
+    char *dir;            /* (nullable) private directory, removed by clear */
+    QmigAddress *listen;  /* for migrate-incoming; tcp port 0 = the kernel chooses */
+    QmigAddress *connect; /* where the destination is reached; port 0 until it is known */
+    QmigAddress *proxy;   /* for the proxy to listen on, port 0 = any; NULL = no proxy */
+    uid_t source_uid;     /* owner of the source QEMU; (uid_t)-1 = not known */
 } QmigEndpoints;
 
 /**
@@ -18,14 +19,18 @@ typedef struct {
  *
  * Without the user's word: unix sockets in a private directory where the QMP address is a unix
  * socket; else tcp on the address the QMP connection shows, port chosen by the kernel.
- * A directory that belongs to another user's QEMU is given to that user.
+ * A directory in which another user's QEMU shall listen is given to that user.
+ * Errors: CONFIG, with the option that helps; IO.
  */
 bool qmig_endpoints_choose(QmigEndpoints *e, const QmigJobOptions *options,
                            const QmigQmp *source, const QmigQmp *destination,
                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* The proxy listens on @e->proxy: let the source QEMU's user, and nobody else, connect. */
-bool qmig_endpoints_admit_source(const QmigEndpoints *e,
+/*
+ * Somebody listens now on @address, a unix socket in the private directory (others are left
+ * alone): let the source QEMU's user, and nobody else, connect. Errors: IO.
+ */
+bool qmig_endpoints_admit_source(const QmigEndpoints *e, const QmigAddress *address,
                                  GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Remove the private directory and the sockets in it. */

@@ -37,14 +37,29 @@ struct QmigJob {
     bool cont_sent;       /* the destination was told to run the guest */
     bool deadline_passed; /* options->timeout_ms */
     bool cancelled;
+    bool
+        cancelled_elsewhere; /* not by this job: the source was told to by somebody else */
+    /* The guest's vCPUs run, or would but for the switchover: false when somebody has stopped
+       it, before or while it was copied. The other side shall then not run it either. */
+    bool guest_runs;
+    int64_t
+        guest_seen_us; /* arrival of the STOP or RESUME guest_runs was last taken from */
 
     int64_t begin_us, perform_us, running_us; /* qmig_now_us(); 0 = not reached */
+    int64_t proxy_failed_us;                  /* when that was noticed; 0 = it has not */
     QmigMigrationInfo info;                   /* the source's last */
     QmigProgressModel model;
 
-    GPtrArray *messages; /* char *: decisions and notices, in order */
+    GPtrArray *messages;   /* char *: notices, in order */
+    JsonObject *decisions; /* list of {"what", "why"} */
+    JsonObject
+        *iterations; /* list of those QEMU was seen to end; with the proxy, its own are
+                               used, which are exact */
+    const char *source_end; /* what became of the source: "quit", "kept", …; static */
     QmigOutcome outcome;
-    GError *error; /* why it did not end as asked */
+    GError *error;    /* why it did not end as asked */
+    char *where;      /* where the guest is, as a sentence; NULL after DONE */
+    const char *next; /* what to do next; static */
 };
 
 typedef enum {
@@ -71,17 +86,37 @@ enum { QMIG_TICK_MS = 100 };
 
 extern const QmigPhaseRow qmig_phases[QMIG_N_PHASES];
 
-/* Tell and keep a decision or a notice. */
+/* Tell and keep a notice. */
 void qmig_job_message(QmigJob *job, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+/* Tell and keep a decision with its reason. */
+void qmig_job_decide(QmigJob *job, const char *what, const char *why_fmt, ...)
+    G_GNUC_PRINTF(3, 4);
 
 /* check.c: compare both sides, choose what to set. Errors: STATE, with every problem. */
 bool qmig_job_check(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* wants.c: fill source_caps, source_params, destination_caps, destination_params; what cannot
+ * be had is added to @problems, one a line. */
+void qmig_job_choose_settings(QmigJob *job, GString *problems);
+/* check.c: add to @problems. */
+void qmig_job_problem(GString *problems, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+/* observe.c: take in what both sides say, tell the watcher. Errors: a side is gone, or the
+ * source does not answer. */
+bool qmig_job_observe(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* observe.c: the last figures, once the destination has the guest. */
+void qmig_job_close_figures(QmigJob *job);
+/* observe.c: the source's guest stands still for the switchover, and not because somebody
+ * stopped it. */
+bool qmig_job_guest_has_stopped(QmigJob *job, bool *stopped,
+                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* settle.c: after a failure or cancel while memory was copied: make the source end its
  * migration, and find out who owns the guest; sets job->owner. */
 void qmig_job_settle(QmigJob *job);
 /* settle.c: the source is completed, the destination did not take over. */
 void qmig_job_roll_back(QmigJob *job);
+/* settle.c: how long the source may take to answer before it counts as hung. */
+uint32_t qmig_job_patience_ms(const QmigJob *job);
 
 /* Take the proxy's newest snapshot; the stats plugin's report in it, or NULL. */
 JsonObject *qmig_job_stats(QmigJob *job);

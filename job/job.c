@@ -4,6 +4,7 @@
 
 #include "job/job-priv.h"
 #include "util/error.h"
+#include "util/units.h"
 
 #include <poll.h>
 #include <string.h>
@@ -65,6 +66,8 @@ qmig_job_new(QmigJobOptions *options, const QmigJobWatcher *watcher, void *data,
     job->data = data;
     job->cancel = cancel;
     job->messages = g_ptr_array_new_with_free_func(g_free);
+    job->decisions = json_object_new_array();
+    job->iterations = json_object_new_array();
     qmig_side_init(&job->source, "source");
     qmig_side_init(&job->destination, "destination");
     /* The chain's list of specs ends with NULL. */
@@ -90,6 +93,9 @@ qmig_job_free(QmigJob *job)
     json_object_put(job->destination_caps);
     json_object_put(job->destination_params);
     g_ptr_array_unref(job->messages);
+    json_object_put(job->decisions);
+    json_object_put(job->iterations);
+    g_free(job->where);
     g_clear_error(&job->error);
     qmig_job_options_free(job->options);
     g_free(job);
@@ -109,6 +115,24 @@ qmig_job_message(QmigJob *job, const char *fmt, ...)
     }
 }
 
+void
+qmig_job_decide(QmigJob *job, const char *what, const char *why_fmt, ...)
+{
+    JsonObject *decision = json_object_new_object();
+    g_autofree char *why = NULL;
+    va_list ap;
+
+    va_start(ap, why_fmt);
+    why = g_strdup_vprintf(why_fmt, ap);
+    va_end(ap);
+    json_object_object_add(decision, "what", json_object_new_string(what));
+    json_object_object_add(decision, "why", json_object_new_string(why));
+    json_object_array_add(job->decisions, decision);
+    if (job->watcher->decision != NULL) {
+        job->watcher->decision(job->data, what, why);
+    }
+}
+
 JsonObject *
 qmig_job_stats(QmigJob *job)
 {
@@ -120,27 +144,54 @@ qmig_job_stats(QmigJob *job)
                          "stats", json_type_object);
 }
 
-/* Until something happens on a monitor, a cancel comes, or the tick is over. */
+/* What poll(2) shall watch of a side; the descriptor of a closed one would always be ready. */
+static struct pollfd
+watch_side(const QmigSide *side)
+{
+    bool open = side->qmp != NULL && !side->closed;
+
+    return (struct pollfd){ .fd = open ? qmig_qmp_fd(side->qmp) : -1, .events = POLLIN };
+}
+
+/* Take what came; true when the phase should look at it now rather than at the next tick. */
+static bool
+take_news(QmigSide *side, const struct pollfd *pollfd)
+{
+    if (pollfd->revents == 0) {
+        return false;
+    }
+    side->has_news = !qmig_side_dispatch(side, NULL) || side->has_news;
+    return side->has_news;
+}
+
+/*
+ * Until something is decided on a monitor, a cancel comes, or the tick is over. A flood of other
+ * events (MIGRATION_PASS) is taken in and costs the source no queries.
+ */
 static void
 wait_a_tick(QmigJob *job, bool cancellable)
 {
-    struct pollfd fds[] = {
-        { .fd = job->source.qmp != NULL ? qmig_qmp_fd(job->source.qmp) : -1,
-          .events = POLLIN },
-        { .fd = job->destination.qmp != NULL ? qmig_qmp_fd(job->destination.qmp) : -1,
-          .events = POLLIN },
-        { .fd = cancellable ? qmig_cancel_fd(job->cancel) : -1, .events = POLLIN },
-        { .fd = job->proxy != NULL && qmig_proxy_state(job->proxy) < QMIG_PROXY_DONE
-                    ? qmig_proxy_done_fd(job->proxy)
-                    : -1,
-          .events = POLLIN },
-    };
+    QmigDeadline deadline = qmig_deadline_in_ms(QMIG_TICK_MS);
+    bool proxy_runs = job->proxy != NULL &&
+                      qmig_proxy_state(job->proxy) < QMIG_PROXY_DONE;
 
-    /* A source's end in the finish phase would make this spin: it is not read there. */
-    if (!cancellable) {
-        fds[0].fd = -1;
+    /* News that a command of this tick has read along the way. */
+    bool news = job->source.has_news || job->destination.has_news;
+    job->source.has_news = job->destination.has_news = false;
+    while (!news && qmig_now_us() < deadline) {
+        struct pollfd fds[] = {
+            watch_side(&job->source),
+            watch_side(&job->destination),
+            { .fd = cancellable ? qmig_cancel_fd(job->cancel) : -1, .events = POLLIN },
+            { .fd = proxy_runs ? qmig_proxy_done_fd(job->proxy) : -1, .events = POLLIN },
+        };
+
+        poll(fds, G_N_ELEMENTS(fds), qmig_deadline_poll_ms(deadline));
+        news = take_news(&job->source, &fds[0]);
+        news = take_news(&job->destination, &fds[1]) || news;
+        news = news || fds[2].revents != 0 || fds[3].revents != 0;
     }
-    poll(fds, G_N_ELEMENTS(fds), QMIG_TICK_MS);
+    job->source.has_news = job->destination.has_news = false;
 }
 
 /* The user's wish to end it, as an error. */
@@ -151,13 +202,13 @@ check_wishes(QmigJob *job, const QmigPhaseRow *row, GError **error)
         job->cancelled = true;
         return qmig_set_error(error, QMIG_ERROR_CANCELLED, "cancelled");
     }
-    if (row->cancellable && job->options->timeout_ms > 0 && job->perform_us > 0 &&
-        qmig_now_us() - job->perform_us > (int64_t)job->options->timeout_ms * 1000) {
+    if (row->cancellable && job->options->timeout_ms > 0 &&
+        qmig_now_us() - job->begin_us > (int64_t)job->options->timeout_ms * 1000) {
         job->deadline_passed = true;
+        g_autofree char *limit = qmig_format_duration(job->options->timeout_ms);
         return qmig_set_error(error, QMIG_ERROR_TIMEOUT,
-                              "the migration is not done within the %" G_GUINT64_FORMAT
-                              " ms of --timeout",
-                              job->options->timeout_ms);
+                              "the migration is not done within the %s of --timeout",
+                              limit);
     }
     return true;
 }
@@ -188,41 +239,60 @@ run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
     return true;
 }
 
-/* The outcome of a job that ended in @phase with @error, everything being undone. */
-static QmigOutcome
-judge_outcome(const QmigJob *job, QmigPhase phase, const GError *error)
+/* Nothing was touched, or all of it is as before: the destination can be used again. */
+static bool
+is_untouched(const QmigJob *job)
 {
-    if (job->owner == QMIG_OWNER_UNCLEAR) {
+    return !job->incoming_sent && !job->source.touched && !job->destination.touched;
+}
+
+/* The outcome of a job that ended with @error, everything being undone. */
+static QmigOutcome
+judge_outcome(const QmigJob *job, const GError *error)
+{
+    if (job->owner != QMIG_OWNER_SOURCE) {
         return QMIG_OUTCOME_UNCLEAR;
     }
-    if (job->cancelled || g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CANCELLED)) {
+    if (job->cancelled || job->cancelled_elsewhere ||
+        g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CANCELLED)) {
         return QMIG_OUTCOME_CANCELLED;
     }
     if (job->deadline_passed) {
         return QMIG_OUTCOME_DEADLINE;
     }
-    if (g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CONFIG)) {
-        return phase <= QMIG_PHASE_CHECK ? QMIG_OUTCOME_USAGE : QMIG_OUTCOME_FAILED;
+    if (!is_untouched(job)) {
+        return QMIG_OUTCOME_FAILED;
     }
-    return phase <= QMIG_PHASE_CHECK ? QMIG_OUTCOME_REFUSED : QMIG_OUTCOME_FAILED;
+    return g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CONFIG) ? QMIG_OUTCOME_USAGE
+                                                                 : QMIG_OUTCOME_REFUSED;
 }
 
 /* Where the guest is and what to do, for the end of an error message. */
-static const char *
-advice(const QmigJob *job, QmigPhase phase)
+static void
+give_advice(QmigJob *job)
 {
-    if (job->owner == QMIG_OWNER_UNCLEAR) {
-        return "Who owns the guest is not proven. Look at both sides with `qmig status`; do "
-               "not continue either before the other is known to be gone.";
+    if (job->where != NULL) {
+        job->next = "Look at both sides with `qmig status`.";
+    } else if (job->owner != QMIG_OWNER_SOURCE) {
+        job->where = g_strdup("Who owns the guest is not proven, and nothing more is "
+                              "touched.");
+        job->next =
+            "Look at both sides with `qmig status`; do not continue either before "
+            "the other is known to be gone.";
+    } else if (is_untouched(job)) {
+        job->where = g_strdup(job->phase == QMIG_PHASE_BEGIN
+                                  ? "Nothing was changed."
+                                  : "Nothing was changed; the guest is on the source as "
+                                    "before.");
+        job->next = "Put that right, and run `qmig migrate` again.";
+    } else {
+        job->where = g_strdup(
+            job->guest_runs ? "The guest runs on the source."
+                            : "The guest is on the source, not running, as before.");
+        job->next =
+            "Start a fresh destination (-S -incoming defer) and run `qmig migrate` "
+            "again.";
     }
-    if (phase <= QMIG_PHASE_CHECK) {
-        return "Nothing was touched; the guest is on the source.";
-    }
-    return job->source.running
-               ? "The guest runs on the source. Start a fresh destination "
-                 "(-S -incoming defer) and run `qmig migrate` again."
-               : "The guest is on the source, not running, as before. Start a "
-                 "fresh destination and run `qmig migrate` again.";
 }
 
 /* Undo the phases entered, last first. True: the guest turned out to be the destination's. */
@@ -245,6 +315,22 @@ undo_phases(QmigJob *job, QmigPhase phase)
     return false;
 }
 
+static void
+end_with_error(QmigJob *job, const GError *error)
+{
+    give_advice(job);
+    job->outcome = judge_outcome(job, error);
+    if (job->outcome == QMIG_OUTCOME_CANCELLED && job->cancelled_elsewhere) {
+        /* A cancelled source ends its destination, which may be noticed first. */
+        job->error = g_error_new(QMIG_ERROR, QMIG_ERROR_CANCELLED,
+                                 "%s: source: somebody else cancelled the migration",
+                                 qmig_phase_name(job->phase));
+        return;
+    }
+    job->error = g_error_new(error->domain, error->code, "%s: %s",
+                             qmig_phase_name(job->phase), error->message);
+}
+
 QmigOutcome
 qmig_job_run(QmigJob *job, GError **error)
 {
@@ -265,11 +351,9 @@ qmig_job_run(QmigJob *job, GError **error)
             phase = QMIG_PHASE_SWITCHOVER;
             continue;
         }
-        job->outcome = judge_outcome(job, job->phase, local);
-        job->error = g_error_new(local->domain, local->code, "%s: %s\n%s",
-                                 qmig_phase_name(job->phase), local->message,
-                                 advice(job, job->phase));
-        g_propagate_error(error, g_error_copy(job->error));
+        end_with_error(job, local);
+        g_set_error(error, job->error->domain, job->error->code, "%s\n  %s\n  %s",
+                    job->error->message, job->where, job->next);
         return job->outcome;
     }
     job->outcome = QMIG_OUTCOME_DONE;

@@ -56,7 +56,7 @@ typedef struct {
     GPtrArray *plugins;       /* specs of qmig_chain_new(), after "stats" */
     JsonObject *capabilities; /* {name: true}: asked for */
     JsonObject *parameters;   /* {name: text}: asked for, as the user wrote them */
-    uint64_t timeout_ms;      /* for the whole migration up to switchover; 0 = none */
+    uint64_t timeout_ms;      /* from begin until the source is done; 0 = none */
     bool direct;              /* no proxy */
     bool suspend;             /* leave the guest paused on the destination */
     bool keep_source;         /* do not quit the source: it stays, stopped */
@@ -79,16 +79,22 @@ typedef struct {
     uint64_t dirty_rate; /* bytes per second, as QEMU last measured */
     uint64_t iteration;  /* 1-based; 0 = not begun */
     uint64_t expected_downtime_ms;
-    int64_t left_ms; /* estimate; -1 = cannot be told (dirtied faster than sent) */
+    int64_t left_min_ms; /* if the guest dirtied nothing more; -1 = cannot be told yet */
+    int64_t left_max_ms; /* at the present dirty rate; -1 = it would not end */
 } QmigProgress;
 
 /* What the job tells while it runs. All from the calling thread; any member may be NULL. */
 typedef struct {
     void (*phase)(void *data, QmigPhase phase);
+    /* The source's migration has a new status, in QEMU's word. */
+    void (*state)(void *data, const char *status);
+    /* About ten times a second while memory is copied. */
     void (*progress)(void *data, const QmigProgress *progress);
     /* An iteration ended; @progress is that of its end. */
     void (*iteration)(void *data, const QmigProgress *progress);
-    /* Something worth knowing: a decision with its reason, a notice. */
+    /* Something was set that the user did not ask for, or chosen among several. */
+    void (*decision)(void *data, const char *what, const char *why);
+    /* Something worth knowing. */
     void (*message)(void *data, const char *text);
 } QmigJobWatcher;
 
@@ -107,8 +113,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigJob, qmig_job_free)
 
 /**
  * qmig_job_run() - migrate
- * @error: (out) set for every outcome but DONE: what failed, on which side, in which phase,
- *         where the guest is now, what to type next
+ * @error: (out) set for every outcome but DONE: "PHASE: SIDE: what failed", and on lines of
+ *         their own where the guest is now and what to do next
  *
  * Blocks until the migration is over, or undone. Threads: one.
  */

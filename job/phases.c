@@ -13,8 +13,10 @@ enum {
     FINISH_TIMEOUT_MS = 15000,
     /* Source and proxy have nothing left to do. */
     PROXY_END_TIMEOUT_MS = 3000,
-    /* In the device phase the source answers when that is done. */
-    BUSY_TIMEOUT_MS = 30000,
+    /* SHUT passed through the proxy before the source could call itself completed. */
+    SHUT_TIMEOUT_MS = 1000,
+    /* A proxy that failed has closed the source's connections: QEMU notices at once. */
+    PROXY_FAILED_GRACE_US = 5 * G_USEC_PER_SEC,
 };
 
 /* ---- begin, check ---------------------------------------------------------------------- */
@@ -22,21 +24,32 @@ enum {
 static bool
 begin_enter(QmigJob *job, GError **error)
 {
-    return qmig_side_begin(&job->source, job->options->source, job->cancel, error) &&
-           qmig_side_begin(&job->destination, job->options->destination, job->cancel,
-                           error);
+    if (!qmig_side_begin(&job->source, job->options->source, job->cancel, error) ||
+        !qmig_side_begin(&job->destination, job->options->destination, job->cancel,
+                         error)) {
+        return false;
+    }
+    job->guest_runs = job->source.running ||
+                      strcmp(job->source.run_state, "suspended") == 0;
+    return true;
 }
 
 /* ---- prepare --------------------------------------------------------------------------- */
+
+static bool
+has_unknown_port(const QmigAddress *address)
+{
+    return address->kind == QMIG_ADDRESS_TCP && address->port == 0;
+}
 
 /* Read back where the destination listens, when the kernel chose the port. */
 static bool
 find_port(QmigJob *job, GError **error)
 {
-    QmigAddress *address = job->endpoints.destination;
+    QmigAddress *address = job->endpoints.connect;
     QmigDeadline deadline = qmig_deadline_in_ms(LISTEN_TIMEOUT_MS);
 
-    while (address->kind == QMIG_ADDRESS_TCP && address->port == 0) {
+    while (has_unknown_port(address)) {
         g_auto(QmigMigrationInfo) info = { 0 };
 
         if (!qmig_qmp_query_migrate(job->destination.qmp, &info, NULL, error)) {
@@ -60,32 +73,65 @@ start_proxy(QmigJob *job, GError **error)
 {
     QmigProxyConfig config = {
         .listen = job->endpoints.proxy,
-        .destination = job->endpoints.destination,
+        .destination = job->endpoints.connect,
         .plugins = (const char *const *)job->options->plugins->pdata,
     };
 
-    if (job->options->direct) {
+    if (job->options->direct || job->proxy != NULL) {
         return true;
     }
     job->proxy = qmig_proxy_start(&config, error);
-    return job->proxy != NULL && qmig_endpoints_admit_source(&job->endpoints, error);
+    return job->proxy != NULL &&
+           qmig_endpoints_admit_source(&job->endpoints, qmig_proxy_address(job->proxy),
+                                       error);
 }
 
+/*
+ * Tell the destination to listen: it is good for this one migration from here on. `stop` in
+ * "inmigrate" is -S: without it the destination would run the guest as soon as it has it, and
+ * a source that comes back would be the second one.
+ */
+static bool
+start_incoming(QmigJob *job, GError **error)
+{
+    g_autofree char *uri = qmig_address_to_string(job->endpoints.listen);
+    QmigQmp *qmp = job->destination.qmp;
+    g_autofree char *state = NULL;
+    bool running;
+
+    if (!qmig_qmp_query_status(qmp, &running, &state, NULL, error)) {
+        return false;
+    }
+    if (strcmp(state, "inmigrate") != 0) {
+        return qmig_set_error(error, QMIG_ERROR_STATE,
+                              "destination: its state has become \"%s\"", state);
+    }
+    if (!qmig_qmp_execute(qmp, "stop", NULL, NULL, NULL, error)) {
+        return false;
+    }
+    job->incoming_sent = true;
+    return qmig_qmp_migrate_incoming(qmp, uri, error) &&
+           (!job->options->direct ||
+            qmig_endpoints_admit_source(&job->endpoints, job->endpoints.listen, error));
+}
+
+/* All that can be refused comes before the destination is used up. */
 static bool
 prepare_enter(QmigJob *job, GError **error)
 {
-    g_autofree char *uri = NULL;
+    return qmig_endpoints_choose(&job->endpoints, job->options, job->source.qmp,
+                                 job->destination.qmp, error) &&
+           qmig_side_apply(&job->source, job->source_caps, job->source_params, error) &&
+           qmig_side_apply(&job->destination, job->destination_caps,
+                           job->destination_params, error) &&
+           (has_unknown_port(job->endpoints.connect) || start_proxy(job, error)) &&
+           start_incoming(job, error) && find_port(job, error) && start_proxy(job, error);
+}
 
-    if (!qmig_endpoints_choose(&job->endpoints, job->options, job->source.qmp,
-                               job->destination.qmp, error) ||
-        !qmig_side_apply(&job->destination, job->destination_caps,
-                         job->destination_params, error)) {
-        return false;
-    }
-    uri = qmig_address_to_string(job->endpoints.destination);
-    job->incoming_sent = true;
-    return qmig_qmp_migrate_incoming(job->destination.qmp, uri, error) &&
-           find_port(job, error) && start_proxy(job, error);
+static void
+tell_trouble(QmigJob *job, const GError *error)
+{
+    qmig_job_message(job, "%s", error->message);
 }
 
 static void
@@ -93,18 +139,24 @@ prepare_undo(QmigJob *job)
 {
     g_autoptr(GError) error = NULL;
 
-    /* A destination that has listened is good for nothing else; with its owner unclear it
-     * may be the guest. */
+    (void)qmig_job_stats(job);
+    g_clear_pointer(&job->proxy, qmig_proxy_free);
+    /* A destination that has listened is good for nothing else; with the owner unclear it may
+     * have the guest. */
     if (job->owner == QMIG_OWNER_SOURCE) {
         bool ok = job->incoming_sent ? qmig_side_end(&job->destination, &error)
                                      : qmig_side_restore(&job->destination, &error);
         /* It usually has ended by itself when its source did. */
         if (!ok && !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
-            qmig_job_message(job, "%s", error->message);
+            tell_trouble(job, error);
+        }
+        g_clear_error(&error);
+        if (!job->source.closed && !qmig_side_restore(&job->source, &error)) {
+            qmig_job_message(job,
+                             "source: its migration settings could not be put back: %s",
+                             error->message);
         }
     }
-    (void)qmig_job_stats(job);
-    g_clear_pointer(&job->proxy, qmig_proxy_free);
     qmig_endpoints_clear(&job->endpoints);
 }
 
@@ -113,15 +165,13 @@ prepare_undo(QmigJob *job)
 static bool
 perform_enter(QmigJob *job, GError **error)
 {
-    const QmigAddress *address = job->options->direct ? job->endpoints.destination
+    const QmigAddress *address = job->options->direct ? job->endpoints.connect
                                                       : qmig_proxy_address(job->proxy);
     g_autofree char *uri = qmig_address_to_string(address);
 
     job->perform_us = qmig_now_us();
+    job->guest_seen_us = MAX(job->source.stopped_us, job->source.resumed_us);
     qmig_progress_init(&job->model, job->perform_us);
-    if (!qmig_side_apply(&job->source, job->source_caps, job->source_params, error)) {
-        return false;
-    }
     job->migrate_sent = true;
     return qmig_qmp_migrate(job->source.qmp, uri, error);
 }
@@ -148,33 +198,7 @@ tell_failure(QmigJob *job, GError **error)
     return qmig_set_error(error, QMIG_ERROR_STATE, "%s", text->str);
 }
 
-/* Take in what both sides say. False: one of them is gone, or the source does not answer. */
-static bool
-observe(QmigJob *job, GError **error)
-{
-    QmigQmpCall call = { .deadline = qmig_deadline_in_ms(BUSY_TIMEOUT_MS) };
-    QmigMigrationInfo info;
-
-    if (!qmig_side_dispatch(&job->source, error) ||
-        !qmig_qmp_query_migrate(job->source.qmp, &info, &call, error)) {
-        return false;
-    }
-    qmig_migration_info_clear(&job->info);
-    job->info = info;
-    bool new_iteration = qmig_progress_update(&job->model, &job->info,
-                                              qmig_job_stats(job), qmig_now_us());
-    job->model.now.phase = job->phase;
-    if (new_iteration && job->watcher->iteration != NULL) {
-        job->watcher->iteration(job->data, &job->model.now);
-    }
-    if (job->watcher->progress != NULL) {
-        job->watcher->progress(job->data, &job->model.now);
-    }
-    return true;
-}
-
-/* What the source's status means while memory is copied; COMPLETED and the way there are for
- * the caller. */
+/* What the source's status means while memory is copied. */
 static QmigStep
 judge(QmigJob *job, GError **error)
 {
@@ -183,9 +207,8 @@ judge(QmigJob *job, GError **error)
         tell_failure(job, error);
         return QMIG_STEP_FAILED;
     case QMIG_STATUS_CANCELLED:
-        job->cancelled = true;
-        qmig_set_error(error, QMIG_ERROR_CANCELLED,
-                       "source: somebody cancelled the migration");
+        job->cancelled_elsewhere = true;
+        qmig_set_error(error, QMIG_ERROR_CANCELLED, "source: it is cancelled");
         return QMIG_STEP_FAILED;
     case QMIG_STATUS_POSTCOPY:
     case QMIG_STATUS_COLO:
@@ -206,27 +229,46 @@ judge(QmigJob *job, GError **error)
     }
 }
 
+/* The destination and the proxy, while the source is at work. */
+static bool
+check_others(QmigJob *job, GError **error)
+{
+    g_autoptr(GError) proxy = NULL;
+
+    if (!qmig_side_dispatch(&job->destination, error)) {
+        return false;
+    }
+    if (job->proxy == NULL || qmig_proxy_state(job->proxy) != QMIG_PROXY_FAILED) {
+        return true;
+    }
+    job->proxy_failed_us = job->proxy_failed_us != 0 ? job->proxy_failed_us
+                                                     : qmig_now_us();
+    if (qmig_now_us() - job->proxy_failed_us < PROXY_FAILED_GRACE_US) {
+        return true;
+    }
+    proxy = qmig_proxy_error(job->proxy);
+    return qmig_set_error(error, QMIG_ERROR_STATE,
+                          "proxy: %s; the source has not noticed",
+                          proxy != NULL ? proxy->message : "failed");
+}
+
 static QmigStep
 perform_tick(QmigJob *job, GError **error)
 {
-    g_autoptr(GError) local = NULL;
+    bool stopped;
 
-    if (!observe(job, error)) {
+    if (!qmig_job_observe(job, error)) {
         return QMIG_STEP_FAILED;
     }
     QmigStep step = judge(job, error);
     if (step != QMIG_STEP_AGAIN) {
         return step;
     }
-    if (!qmig_side_dispatch(&job->destination, &local)) {
-        g_propagate_error(error, g_steal_pointer(&local));
+    if (!check_others(job, error) || !qmig_job_guest_has_stopped(job, &stopped, error)) {
         return QMIG_STEP_FAILED;
     }
-    bool guest_stopped = job->source.stopped_us >
-                         MAX(job->perform_us, job->source.resumed_us);
-    return job->info.status == QMIG_STATUS_DEVICE ||
-                   job->info.status == QMIG_STATUS_PRE_SWITCHOVER ||
-                   (guest_stopped && job->source.running)
+    return stopped || job->info.status == QMIG_STATUS_DEVICE ||
+                   job->info.status == QMIG_STATUS_PRE_SWITCHOVER
                ? QMIG_STEP_NEXT
                : QMIG_STEP_AGAIN;
 }
@@ -242,7 +284,7 @@ nothing_to_enter(QmigJob *job, GError **error)
 static QmigStep
 switchover_tick(QmigJob *job, GError **error)
 {
-    if (!observe(job, error)) {
+    if (!qmig_job_observe(job, error)) {
         return QMIG_STEP_FAILED;
     }
     if (job->info.status == QMIG_STATUS_PRE_SWITCHOVER && !job->continue_sent) {
@@ -255,17 +297,46 @@ switchover_tick(QmigJob *job, GError **error)
             return QMIG_STEP_FAILED;
         }
     }
-    return judge(job, error);
+    QmigStep step = judge(job, error);
+    if (step == QMIG_STEP_AGAIN && !check_others(job, error)) {
+        return QMIG_STEP_FAILED;
+    }
+    return step;
 }
 
 /* ---- finish, confirm ------------------------------------------------------------------- */
 
+/* What the return path said last, as the proxy saw it; -1 = it did not see it. */
+static int64_t
+seen_shut(QmigJob *job)
+{
+    (void)qmig_job_stats(job);
+    return qmig_json_int(qmig_json_get(job->snapshot, "return_path", json_type_object),
+                         "shut", -1);
+}
+
+/* The proxy has seen the destination say that it loaded everything. */
 static bool
 finish_enter(QmigJob *job, GError **error)
 {
-    (void)error;
+    QmigDeadline deadline = qmig_deadline_in_ms(SHUT_TIMEOUT_MS);
+    int64_t shut = 0;
+
     job->owner = QMIG_OWNER_DESTINATION;
-    return true;
+    while (job->proxy != NULL && (shut = seen_shut(job)) < 0 &&
+           qmig_now_us() < deadline) {
+        g_usleep(2000);
+    }
+    if (shut < 0) {
+        /* TLS, or a stream the proxy does not know: what the destination says must do. */
+        qmig_job_message(job, "the proxy did not see the destination's last word (SHUT)");
+    }
+    return shut <= 0 ||
+           qmig_set_error(
+               error, QMIG_ERROR_STATE,
+               "destination: it told the source that loading failed (SHUT %d), "
+               "but the source says \"completed\"",
+               (int)shut);
 }
 
 /* The destination has loaded the guest: it leaves "inmigrate". Then it may run it. */
@@ -273,7 +344,7 @@ static QmigStep
 finish_tick(QmigJob *job, GError **error)
 {
     g_autofree char *state = NULL;
-    bool running, shall_run = job->source.running && !job->options->suspend;
+    bool running, shall_run = job->guest_runs && !job->options->suspend;
 
     if (!qmig_side_dispatch(&job->destination, error) ||
         !qmig_qmp_query_status(job->destination.qmp, &running, &state, NULL, error)) {
@@ -283,8 +354,11 @@ finish_tick(QmigJob *job, GError **error)
     if (strcmp(state, "inmigrate") == 0) {
         return QMIG_STEP_AGAIN;
     }
-    if (!shall_run || running) {
+    /* A guest in ACPI sleep "runs" when it sleeps there. */
+    if (!shall_run || running || strcmp(state, "suspended") == 0) {
         job->running_us = qmig_now_us();
+        g_free(job->destination.run_state);
+        job->destination.run_state = g_steal_pointer(&state);
         return qmig_side_dispatch(&job->destination, error) ? QMIG_STEP_NEXT
                                                             : QMIG_STEP_FAILED;
     }
@@ -297,23 +371,34 @@ finish_tick(QmigJob *job, GError **error)
     return QMIG_STEP_AGAIN;
 }
 
+/* Kept or not: the source's guest is never told to run again. */
+static void
+let_source_go(QmigJob *job)
+{
+    g_autoptr(GError) error = NULL;
+    bool keep = job->options->keep_source && !job->source.closed;
+    bool ok = keep ? qmig_side_restore(&job->source, &error)
+                   : qmig_side_end(&job->source, &error);
+
+    job->source_end = keep ? "kept" : ok ? "quit" : "not proven gone";
+    if (!ok) {
+        qmig_job_message(job,
+                         "%s; its guest stands still there, and must not be continued",
+                         error->message);
+    }
+}
+
 static bool
 confirm_enter(QmigJob *job, GError **error)
 {
     g_autoptr(GError) local = NULL;
 
     (void)error;
+    qmig_job_close_figures(job);
     if (!qmig_side_restore(&job->destination, &local)) {
-        qmig_job_message(job, "%s", local->message);
-        g_clear_error(&local);
+        tell_trouble(job, local);
     }
-    /* Kept or not: its guest is never told to run again. */
-    bool ok = job->options->keep_source ? qmig_side_restore(&job->source, &local)
-                                        : qmig_side_end(&job->source, &local);
-    if (!ok && !g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
-        qmig_job_message(job, "%s; its guest stands still and must not be continued",
-                         local->message);
-    }
+    let_source_go(job);
     if (job->proxy != NULL) {
         (void)qmig_proxy_wait(job->proxy, PROXY_END_TIMEOUT_MS);
         (void)qmig_job_stats(job);
@@ -321,7 +406,6 @@ confirm_enter(QmigJob *job, GError **error)
     g_clear_pointer(&job->proxy, qmig_proxy_free);
     qmig_endpoints_clear(&job->endpoints);
     job->model.now.percent = 100;
-    job->model.now.phase = job->phase;
     if (job->watcher->progress != NULL) {
         job->watcher->progress(job->data, &job->model.now);
     }

@@ -15,7 +15,8 @@ enum {
 void
 qmig_progress_init(QmigProgressModel *model, int64_t now_us)
 {
-    *model = (QmigProgressModel){ .begin_us = now_us, .now = { .left_ms = -1 } };
+    *model = (QmigProgressModel){ .begin_us = now_us,
+                                  .now = { .left_min_ms = -1, .left_max_ms = -1 } };
 }
 
 void
@@ -24,12 +25,18 @@ qmig_progress_clear(QmigProgressModel *model)
     g_clear_pointer(&model->status, g_free);
 }
 
-/* Bytes per second since the youngest sample that is old enough, or the oldest there is. */
 static uint64_t
-take_rate(QmigProgressModel *model, uint64_t bytes, int64_t now_us)
+per_second(uint64_t now, uint64_t then, int64_t us, uint64_t fallback)
+{
+    return now >= then && us > 0 ? (uint64_t)((double)(now - then) * 1e6 / (double)us)
+                                 : fallback;
+}
+
+/* Rates since the youngest sample that is old enough, or the oldest there is. */
+static void
+take_rates(QmigProgressModel *model, uint64_t bytes, uint64_t memory, int64_t now_us)
 {
     unsigned n = MIN(model->n_samples, (unsigned)QMIG_RATE_SAMPLES);
-    uint64_t rate = model->now.rate;
     int64_t newest_us = 0;
 
     for (unsigned back = 1; back <= n; back++) {
@@ -37,10 +44,10 @@ take_rate(QmigProgressModel *model, uint64_t bytes, int64_t now_us)
         int64_t age_us = now_us - model->samples[slot].us;
 
         newest_us = back == 1 ? model->samples[slot].us : newest_us;
-        if (bytes >= model->samples[slot].bytes && age_us > 0) {
-            rate = (uint64_t)((double)(bytes - model->samples[slot].bytes) * 1e6 /
-                              (double)age_us);
-        }
+        model->now.rate = per_second(bytes, model->samples[slot].bytes, age_us,
+                                     model->now.rate);
+        model->memory_rate = per_second(memory, model->samples[slot].memory, age_us,
+                                        model->memory_rate);
         if (age_us >= RATE_WINDOW_US) {
             break;
         }
@@ -50,17 +57,29 @@ take_rate(QmigProgressModel *model, uint64_t bytes, int64_t now_us)
         unsigned slot = model->n_samples++ % QMIG_RATE_SAMPLES;
         model->samples[slot].us = now_us;
         model->samples[slot].bytes = bytes;
+        model->samples[slot].memory = memory;
     }
-    return rate;
 }
 
+/* Milliseconds for @bytes at @rate; -1 when there is no rate. */
 static int64_t
-estimate_left(const QmigProgress *p)
+time_for(uint64_t bytes, uint64_t rate)
 {
-    if (p->rate == 0 || p->rate <= p->dirty_rate) {
-        return -1;
-    }
-    return (int64_t)((double)p->remaining * 1000 / (double)(p->rate - p->dirty_rate));
+    double ms = rate > 0 ? (double)bytes * 1000 / (double)rate : -1;
+
+    return ms < (double)INT64_MAX ? (int64_t)ms : -1;
+}
+
+/* By the memory dealt with, or, with codecs QEMU does not count pages of, by the bytes. */
+static void
+estimate_left(QmigProgressModel *model)
+{
+    QmigProgress *p = &model->now;
+    uint64_t rate = MAX(model->memory_rate, p->rate);
+    uint64_t gain = rate > p->dirty_rate ? rate - p->dirty_rate : 0;
+
+    p->left_min_ms = time_for(p->remaining, rate);
+    p->left_max_ms = time_for(p->remaining, gain);
 }
 
 bool
@@ -78,7 +97,8 @@ qmig_progress_update(QmigProgressModel *model, const QmigMigrationInfo *info,
     p->pages_resent = (uint64_t)qmig_json_int(pages, "resent", (int64_t)p->pages_resent);
     /* cancelled and failed come without figures: keep the last ones. */
     if (info->total > 0) {
-        p->rate = take_rate(model, info->transferred, now_us);
+        take_rates(model, info->transferred,
+                   (info->duplicate + info->normal) * info->page_size, now_us);
         p->transferred = info->transferred;
         p->remaining = info->remaining;
         p->total = info->total;
@@ -87,7 +107,7 @@ qmig_progress_update(QmigProgressModel *model, const QmigMigrationInfo *info,
         p->dirty_rate = info->dirty_rate * info->page_size;
         p->iteration = MAX(p->iteration, info->iterations);
         p->expected_downtime_ms = info->expected_downtime_ms;
-        p->left_ms = estimate_left(p);
+        estimate_left(model);
         uint64_t share = info->remaining >= info->total
                              ? 0
                              : (info->total - info->remaining) * 100 / info->total;

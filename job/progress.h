@@ -10,14 +10,17 @@ enum { QMIG_RATE_SAMPLES = 16 };
 
 typedef struct {
     QmigProgress now;
-    char *status; /* owned; now.status */
+    QmigProgress last; /* at the end of the last iteration; for the caller */
+    char *status;      /* owned; now.status */
     int64_t begin_us;
-    /* Ring of recent (time, bytes sent), for the rate. */
+    /* Ring of recent times, bytes sent, and memory dealt with: a zero page is 9 bytes of the
+       one and 4096 of the other. */
     struct {
         int64_t us;
-        uint64_t bytes;
+        uint64_t bytes, memory;
     } samples[QMIG_RATE_SAMPLES];
     unsigned n_samples;
+    uint64_t memory_rate; /* bytes of guest memory per second */
 } QmigProgressModel;
 
 void qmig_progress_init(QmigProgressModel *model, int64_t now_us);

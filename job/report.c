@@ -19,7 +19,7 @@ add_number(JsonObject *object, const char *key, uint64_t value)
 }
 
 static JsonObject *
-report_side(const QmigSide *side, const QmigAddress *address)
+report_side(const QmigSide *side, const QmigAddress *address, const char *end)
 {
     JsonObject *object = json_object_new_object();
     g_autofree char *qmp = qmig_address_to_string(address);
@@ -32,20 +32,96 @@ report_side(const QmigSide *side, const QmigAddress *address)
         add_text(object, "qemu", version);
         add_text(object, "machine", side->machine);
     }
+    if (end != NULL) {
+        add_text(object, "end", end);
+    }
     return object;
 }
 
-static JsonObject *
-report_ram(const QmigProgress *now)
+static void
+report_guest(const QmigJob *job, JsonObject *report)
 {
+    static const char *const owners[] = {
+        [QMIG_OWNER_SOURCE] = "source",
+        [QMIG_OWNER_DESTINATION] = "destination",
+        [QMIG_OWNER_UNCLEAR] = "unclear",
+    };
+    bool arrived = job->owner == QMIG_OWNER_DESTINATION;
+
+    add_text(report, "guest", owners[job->owner]);
+    add_text(report, "guest_name", job->source.name);
+    if (job->owner != QMIG_OWNER_UNCLEAR) {
+        json_object_object_add(
+            report, "guest_runs",
+            json_object_new_boolean(job->guest_runs &&
+                                    !(arrived && job->options->suspend)));
+    }
+}
+
+/* "source", "destination", "proxy": messages begin with whom they are about. */
+static JsonObject *
+report_error(const QmigJob *job)
+{
+    static const char *const sides[] = { "source", "destination", "proxy" };
+    JsonObject *error = json_object_new_object();
+    const char *text = job->error->message + strlen(qmig_phase_name(job->phase)) + 2;
+    const char *side = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(sides); i++) {
+        if (g_str_has_prefix(text, sides[i]) && text[strlen(sides[i])] == ':') {
+            side = sides[i];
+        }
+    }
+    add_text(error, "code", qmig_error_name(job->error));
+    add_text(error, "phase", qmig_phase_name(job->phase));
+    add_text(error, "side", side);
+    add_text(error, "message", text);
+    add_text(error, "where", job->where);
+    add_text(error, "next", job->next);
+    return error;
+}
+
+static void
+report_path(const QmigJob *job, JsonObject *report)
+{
+    add_text(report, "path", job->options->direct ? "direct" : "proxy");
+}
+
+static JsonObject *
+report_ram(const QmigJob *job)
+{
+    const QmigProgress *now = &job->model.now;
     JsonObject *object = json_object_new_object();
 
     add_number(object, "total", now->total);
     add_number(object, "transferred", now->transferred);
     add_number(object, "pages_zero", now->pages_zero);
     add_number(object, "pages_normal", now->pages_normal);
+    if (!job->options->direct) {
+        add_number(object, "pages_resent", now->pages_resent);
+    }
     add_number(object, "iterations", now->iteration);
     return object;
+}
+
+/* What the stats plugin counted, or QEMU's own figures where there is no proxy, or where the
+ * pages travel on channels the plugin does not see. */
+static void
+report_stream(const QmigJob *job, JsonObject *report)
+{
+    JsonObject *plugins = qmig_json_get(job->snapshot, "plugins", json_type_object);
+    JsonObject *stats = qmig_json_get(plugins, "stats", json_type_object);
+    JsonObject *list = qmig_json_get(stats, "iterations", json_type_array);
+    bool multifd = json_object_object_get_ex(job->source_caps, "multifd", NULL);
+    bool by_proxy = list != NULL && json_object_array_length(list) > 0 && !multifd;
+
+    add_text(report, "iterations_by", by_proxy ? "proxy" : "qemu");
+    json_object_object_add(report, "iterations",
+                           json_object_get(by_proxy ? list : job->iterations));
+    json_object_object_add(
+        report, "device_bytes",
+        stats != NULL ? json_object_new_int64(qmig_json_int(stats, "device_bytes", 0))
+                      : NULL);
 }
 
 /* From the source's STOP to the destination's RESUME, both as they reached this process. */
@@ -54,23 +130,12 @@ blackout(const QmigJob *job)
 {
     int64_t stopped = job->source.stopped_us, resumed = job->destination.resumed_us;
 
-    return stopped > 0 && resumed >= stopped
-               ? json_object_new_double((double)((resumed - stopped) / 100) / 10)
-               : NULL;
-}
-
-static const char *
-whereabouts(const QmigJob *job)
-{
-    switch (job->owner) {
-    case QMIG_OWNER_SOURCE:
-        return "source";
-    case QMIG_OWNER_DESTINATION:
-        return "destination";
-    case QMIG_OWNER_UNCLEAR:
-    default:
-        return "unclear";
+    if (stopped == 0 || resumed < stopped) {
+        return NULL;
     }
+    double ms = (double)((resumed - stopped) / 100) / 10;
+    g_autofree char *text = g_strdup_printf("%.1f", ms);
+    return json_object_new_double_s(ms, text);
 }
 
 static void
@@ -88,33 +153,42 @@ report_times(const QmigJob *job, JsonObject *report)
     json_object_object_add(report, "ms", times);
 }
 
-JsonObject *
-qmig_job_report(QmigJob *job)
+static JsonObject *
+report_messages(const QmigJob *job)
 {
-    JsonObject *report = json_object_new_object();
     JsonObject *messages = json_object_new_array();
 
-    add_text(report, "outcome", qmig_outcome_name(job->outcome));
-    add_number(report, "exit_code", job->outcome);
-    add_text(report, "guest", whereabouts(job));
-    add_text(report, "phase", qmig_phase_name(job->phase));
-    if (job->error != NULL) {
-        JsonObject *error = json_object_new_object();
-        add_text(error, "code", qmig_error_name(job->error));
-        add_text(error, "message", job->error->message);
-        json_object_object_add(report, "error", error);
-    }
-    json_object_object_add(report, "source",
-                           report_side(&job->source, job->options->source));
-    json_object_object_add(report, "destination",
-                           report_side(&job->destination, job->options->destination));
-    report_times(job, report);
-    json_object_object_add(report, "ram", report_ram(&job->model.now));
-    json_object_object_add(report, "proxy", json_object_get(job->snapshot));
     for (guint i = 0; i < job->messages->len; i++) {
         json_object_array_add(
             messages, json_object_new_string(g_ptr_array_index(job->messages, i)));
     }
-    json_object_object_add(report, "messages", messages);
+    return messages;
+}
+
+JsonObject *
+qmig_job_report(QmigJob *job)
+{
+    JsonObject *report = json_object_new_object();
+
+    add_text(report, "outcome", qmig_outcome_name(job->outcome));
+    add_number(report, "exit_code", job->outcome);
+    add_text(report, "phase", qmig_phase_name(job->phase));
+    report_guest(job, report);
+    if (job->error != NULL) {
+        json_object_object_add(report, "error", report_error(job));
+    }
+    json_object_object_add(
+        report, "source",
+        report_side(&job->source, job->options->source, job->source_end));
+    json_object_object_add(
+        report, "destination",
+        report_side(&job->destination, job->options->destination, NULL));
+    report_path(job, report);
+    report_times(job, report);
+    json_object_object_add(report, "ram", report_ram(job));
+    report_stream(job, report);
+    json_object_object_add(report, "decisions", json_object_get(job->decisions));
+    json_object_object_add(report, "messages", report_messages(job));
+    json_object_object_add(report, "proxy", json_object_get(job->snapshot));
     return report;
 }

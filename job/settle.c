@@ -5,48 +5,82 @@
  * The rule: the guest is the source's until the source says "completed", which it says only
  * after the destination has told, on the return path, that it loaded everything. Then it is
  * the destination's. What cannot be proven is UNCLEAR, and nothing is touched any more.
+ *
+ *     source says                     proven besides               owner
+ *     cancelled, failed, none         its guest is as it was       source
+ *       its guest does not come back  destination gone: cont       source
+ *     completed                                                    destination
+ *     nothing: its process is dead    destination has loaded all   destination
+ *     nothing                                                      unclear
+ *     post-copy, COLO                                              unclear
  */
 #include "job/job-priv.h"
 #include "util/error.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <stdio.h>
+#include <string.h>
 
 enum {
-    /* QEMU answers within milliseconds unless its main loop is blocked by a write. */
-    ANSWER_TIMEOUT_MS = 5000,
+    /* QEMU answers within milliseconds unless its main loop is blocked by a write: in the
+     * device phase that lasts as long as the downtime. */
+    PATIENCE_MS = 10000,
+    /* A last word after the migration sockets were shut. */
+    ANSWER_TIMEOUT_MS = 10000,
     /* cancelling -> cancelled waits for the migration thread. */
     CANCEL_TIMEOUT_MS = 30000,
     /* failed/cancelled -> the guest resumed. */
     RESUME_TIMEOUT_MS = 5000,
+    /* A destination that has the whole stream loads it; one that has not exits. */
+    LOAD_TIMEOUT_MS = 10000,
     POLL_MS = 20,
 };
 
-/* query-migrate; a QEMU that does not answer is blocked in a write to its migration socket:
- * shut that socket out of band and ask again. */
+uint32_t
+qmig_job_patience_ms(const QmigJob *job)
+{
+    JsonObject *limit = NULL;
+
+    if (!json_object_object_get_ex(job->source_params, "downtime-limit", &limit)) {
+        json_object_object_get_ex(job->source.parameters, "downtime-limit", &limit);
+    }
+    return PATIENCE_MS + 3 * (uint32_t)CLAMP(json_object_get_int64(limit), 0, 2000000);
+}
+
+/* The source hangs in a write to its migration socket: shut it, from the one end or the other. */
+static bool
+free_source(QmigJob *job, GError **error)
+{
+    if (qmig_qmp_has_oob(job->source.qmp)) {
+        qmig_job_message(job, "source: no answer: its migration sockets are shut (yank)");
+        return qmig_qmp_yank_migration(job->source.qmp, error);
+    }
+    if (job->proxy == NULL) {
+        return qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                              "source: no answer, and nothing to shut its sockets with");
+    }
+    qmig_job_message(job, "source: no answer: the proxy closes its connections");
+    (void)qmig_job_stats(job);
+    g_clear_pointer(&job->proxy, qmig_proxy_free);
+    return true;
+}
+
 static bool
 ask_source(QmigJob *job, QmigMigrationInfo *info, GError **error)
 {
-    QmigSide *source = &job->source;
     QmigQmpCall call = { .deadline = qmig_deadline_in_ms(ANSWER_TIMEOUT_MS) };
-    g_autoptr(GError) local = NULL;
+    g_autoptr(GError) first = NULL, second = NULL;
 
-    if (qmig_qmp_query_migrate(source->qmp, info, &call, &local)) {
+    if (qmig_qmp_query_migrate(job->source.qmp, info, &call, &first)) {
         return true;
     }
-    if (!g_error_matches(local, QMIG_ERROR, QMIG_ERROR_TIMEOUT) ||
-        !qmig_qmp_has_oob(source->qmp)) {
-        g_propagate_error(error, g_steal_pointer(&local));
-        return false;
+    if (g_error_matches(first, QMIG_ERROR, QMIG_ERROR_TIMEOUT)) {
+        if (free_source(job, &second)) {
+            call.deadline = qmig_deadline_in_ms(ANSWER_TIMEOUT_MS);
+            return qmig_qmp_query_migrate(job->source.qmp, info, &call, error);
+        }
+        qmig_job_message(job, "%s", second->message);
     }
-    qmig_job_message(job,
-                     "the source does not answer: shutting its migration sockets (yank)");
-    if (!qmig_qmp_yank_migration(source->qmp, error)) {
-        return false;
-    }
-    call.deadline = qmig_deadline_in_ms(ANSWER_TIMEOUT_MS);
-    return qmig_qmp_query_migrate(source->qmp, info, &call, error);
+    g_propagate_error(error, g_steal_pointer(&first));
+    return false;
 }
 
 /* Bring the source's migration to an end, by cancelling it where that is safe. */
@@ -63,8 +97,10 @@ end_migration(QmigJob *job, QmigMigrationStatus *status, GError **error)
             return false;
         }
         *status = info.status;
-        /* Somebody else's cancel also ends the destination, which may have been seen first. */
-        job->cancelled |= info.status == QMIG_STATUS_CANCELLED && !cancel_sent;
+        if (!cancel_sent && (info.status == QMIG_STATUS_CANCELLED ||
+                             info.status == QMIG_STATUS_CANCELLING)) {
+            job->cancelled_elsewhere = true;
+        }
         if (qmig_status_is_final(info.status) || info.status == QMIG_STATUS_NONE ||
             info.status == QMIG_STATUS_POSTCOPY || info.status == QMIG_STATUS_COLO) {
             return true;
@@ -85,6 +121,26 @@ end_migration(QmigJob *job, QmigMigrationStatus *status, GError **error)
     }
 }
 
+/* Quit the destination; true when it is proven that it cannot run the guest. */
+static bool
+end_destination(QmigJob *job)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (qmig_side_end(&job->destination, &error)) {
+        return true;
+    }
+    qmig_job_message(job, "%s", error->message);
+    return false;
+}
+
+/* Between migrating and running: QEMU has not brought its guest back, or could not. */
+static bool
+is_limbo(const char *state)
+{
+    return strcmp(state, "finish-migrate") == 0 || strcmp(state, "postmigrate") == 0;
+}
+
 /* Wait until the source's guest is as it was before. */
 static bool
 await_source_guest(QmigJob *job, GError **error)
@@ -98,10 +154,22 @@ await_source_guest(QmigJob *job, GError **error)
         if (!qmig_qmp_query_status(job->source.qmp, &running, &state, NULL, error)) {
             return false;
         }
-        if (running == job->source.running) {
+        if (running || strcmp(state, "suspended") == 0) {
+            return true;
+        }
+        if (!job->guest_runs) {
+            if (strcmp(state, "postmigrate") == 0) {
+                qmig_job_message(job, "source: the stopped guest is \"postmigrate\" now: "
+                                      "QEMU migrates it again only after cont and stop");
+            }
             return true;
         }
         if (qmig_now_us() >= deadline) {
+            /* Stopped for a reason of its own, such as a disk's error: still the source's. */
+            if (!is_limbo(state)) {
+                qmig_job_message(job, "source: the guest is \"%s\"", state);
+                return true;
+            }
             return qmig_set_error(
                 error, QMIG_ERROR_STATE,
                 "source: the guest stays \"%s\" after its migration ended", state);
@@ -110,100 +178,146 @@ await_source_guest(QmigJob *job, GError **error)
     }
 }
 
-/* Is the process behind a local monitor gone? A zombie is. */
+/* The guest must run on the source again, and does not by itself. */
 static bool
-is_dead(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid);
-    g_autofree char *stat = NULL;
-
-    if (pid <= 0) {
-        return false;
-    }
-    if (kill(pid, 0) < 0) {
-        return errno == ESRCH;
-    }
-    if (!g_file_get_contents(path, &stat, NULL, NULL)) {
-        return false;
-    }
-    const char *after_name = strrchr(stat, ')');
-    return after_name != NULL && g_str_has_prefix(after_name, ") Z");
-}
-
-/* Quit the destination; true when it is proven that it cannot run the guest. */
-static bool
-end_destination(QmigJob *job)
+revive_source(QmigJob *job)
 {
     g_autoptr(GError) error = NULL;
 
-    if (qmig_side_end(&job->destination, &error)) {
-        return true;
+    if (!end_destination(job)) {
+        return false;
     }
-    if (is_dead(job->destination.pid)) {
-        return true;
+    if (job->guest_runs && !qmig_qmp_cont(job->source.qmp, &error)) {
+        qmig_job_message(job, "%s", error->message);
+        return false;
     }
-    qmig_job_message(job, "%s", error->message);
+    return true;
+}
+
+/* It has all of the guest: it left "inmigrate", or does so now. Else it exits. */
+static bool
+destination_has_loaded(QmigJob *job)
+{
+    QmigDeadline deadline = qmig_deadline_in_ms(LOAD_TIMEOUT_MS);
+
+    do {
+        g_auto(QmigMigrationInfo) info = { 0 };
+        g_autofree char *state = NULL;
+        bool running;
+
+        if (!qmig_qmp_query_migrate(job->destination.qmp, &info, NULL, NULL) ||
+            !qmig_qmp_query_status(job->destination.qmp, &running, &state, NULL, NULL) ||
+            info.status == QMIG_STATUS_FAILED) {
+            return false;
+        }
+        if (info.status == QMIG_STATUS_COMPLETED && strcmp(state, "inmigrate") != 0) {
+            return true;
+        }
+        g_usleep(POLL_MS * 1000);
+    } while (qmig_now_us() < deadline);
     return false;
+}
+
+/* The source does not answer. A dead one cannot run the guest; who has it all, has it. */
+static QmigOwner
+owner_without_source(QmigJob *job)
+{
+    QmigSide *source = &job->source;
+
+    (void)!qmig_side_dispatch(source, NULL);
+    if (!qmig_side_is_dead(source)) {
+        return QMIG_OWNER_UNCLEAR;
+    }
+    source->closed = true;
+    if (source->stopped_us > 0 && source->resumed_us > source->stopped_us) {
+        qmig_job_message(job,
+                         "source: its QEMU is dead, after its guest had run on: what "
+                         "the destination has is older");
+        return QMIG_OWNER_UNCLEAR;
+    }
+    if (source->guest_shut_down) {
+        job->where = g_strdup(
+            "The guest has shut itself down on the source, whose QEMU has "
+            "ended.");
+        return QMIG_OWNER_UNCLEAR;
+    }
+    if (!destination_has_loaded(job)) {
+        job->where = g_strdup(
+            "The source's QEMU is dead, and the destination has not got all "
+            "of the guest: its memory is lost.");
+        return QMIG_OWNER_UNCLEAR;
+    }
+    qmig_job_message(job,
+                     "source: its QEMU is dead; the destination has loaded all of the "
+                     "guest and takes over");
+    return QMIG_OWNER_DESTINATION;
+}
+
+static QmigOwner
+find_owner(QmigJob *job, GError **error)
+{
+    QmigMigrationStatus status = QMIG_STATUS_NONE;
+
+    if (!job->migrate_sent) {
+        return QMIG_OWNER_SOURCE;
+    }
+    if (!end_migration(job, &status, error)) {
+        return owner_without_source(job);
+    }
+    if (status == QMIG_STATUS_COMPLETED) {
+        return QMIG_OWNER_DESTINATION;
+    }
+    if (status == QMIG_STATUS_POSTCOPY || status == QMIG_STATUS_COLO) {
+        qmig_set_error(error, QMIG_ERROR_STATE,
+                       "source: in its state no cancel can bring the guest back");
+        return QMIG_OWNER_UNCLEAR;
+    }
+    if (await_source_guest(job, error)) {
+        return QMIG_OWNER_SOURCE;
+    }
+    return revive_source(job) ? QMIG_OWNER_SOURCE : QMIG_OWNER_UNCLEAR;
 }
 
 void
 qmig_job_settle(QmigJob *job)
 {
     g_autoptr(GError) error = NULL;
-    QmigMigrationStatus status = QMIG_STATUS_NONE;
 
-    job->owner = QMIG_OWNER_SOURCE;
-    if (job->migrate_sent && !end_migration(job, &status, &error)) {
-        job->owner = QMIG_OWNER_UNCLEAR;
-    } else if (status == QMIG_STATUS_POSTCOPY || status == QMIG_STATUS_COLO) {
-        job->owner = QMIG_OWNER_UNCLEAR;
-        qmig_job_message(job, "the source is in a state that no cancel can leave");
-    } else if (status == QMIG_STATUS_COMPLETED) {
-        job->owner = QMIG_OWNER_DESTINATION;
-    } else if (!await_source_guest(job, &error) &&
-               !(end_destination(job) && qmig_qmp_cont(job->source.qmp, NULL))) {
-        /* It did not resume by itself, and could not be resumed safely either. */
-        job->owner = QMIG_OWNER_UNCLEAR;
-    } else {
-        g_clear_error(&error);
-    }
+    job->owner = find_owner(job, &error);
     if (error != NULL) {
         qmig_job_message(job, "%s", error->message);
     }
-    g_clear_error(&error);
-    if (job->owner == QMIG_OWNER_SOURCE && !qmig_side_restore(&job->source, &error)) {
-        qmig_job_message(job, "source: could not put back its migration settings: %s",
-                         error->message);
-    }
+}
+
+/* `cont` was sent and did nothing: QEMU answers what came after it, and nothing ran. */
+static bool
+cont_had_no_effect(QmigJob *job)
+{
+    bool running = true;
+
+    return job->destination.qmp != NULL &&
+           qmig_qmp_query_status(job->destination.qmp, &running, NULL, NULL, NULL) &&
+           qmig_side_dispatch(&job->destination, NULL) && !running &&
+           job->destination.resumed_us == 0;
 }
 
 void
 qmig_job_roll_back(QmigJob *job)
 {
-    g_autoptr(GError) error = NULL;
-    bool running = false;
-
     job->owner = QMIG_OWNER_UNCLEAR;
-    if (job->cont_sent &&
-        !(job->destination.qmp != NULL &&
-          qmig_qmp_query_status(job->destination.qmp, &running, NULL, NULL, NULL) &&
-          !running && job->destination.resumed_us == 0)) {
+    if (job->source.closed) {
+        qmig_job_message(job, "the source is gone: only the destination has the guest");
+        return;
+    }
+    if (job->cont_sent && !cont_had_no_effect(job)) {
         qmig_job_message(
             job, "the destination was told to run the guest and may have done so");
         return;
     }
-    if (!end_destination(job)) {
+    if (!revive_source(job)) {
         return;
     }
-    if (job->source.running && !qmig_qmp_cont(job->source.qmp, &error)) {
-        qmig_job_message(job, "%s", error->message);
-        return;
-    }
-    qmig_job_message(job,
-                     "the destination is gone and never ran the guest: it runs on the "
-                     "source again");
+    qmig_job_message(job, "the destination is gone and never ran the guest: it is on the "
+                          "source again");
     job->owner = QMIG_OWNER_SOURCE;
-    if (!qmig_side_restore(&job->source, &error)) {
-        qmig_job_message(job, "%s", error->message);
-    }
 }

@@ -1,81 +1,85 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reading and changing one QEMU, and putting it back. */
+/* Reading and changing one QEMU, putting it back, and seeing it gone. */
 #include "job/side.h"
 
 #include "util/error.h"
 
 #include <poll.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 enum {
     CONNECT_TIMEOUT_MS = 5000,
+    /* A killed process closes its monitor a little before it has ended. */
+    DEATH_TIMEOUT_MS = 2000,
     QUIT_TIMEOUT_MS = 10000,
+    /* From the end of the monitor to that of the process: it has much memory to give back. */
+    EXIT_TIMEOUT_MS = 30000,
 };
 
 void
 qmig_side_init(QmigSide *side, const char *label)
 {
-    *side = (QmigSide){ .label = label };
+    *side = (QmigSide){ .label = label, .pidfd = -1 };
 }
 
 void
 qmig_side_clear(QmigSide *side)
 {
     qmig_qmp_free(side->qmp);
+    qmig_fd_clear(&side->pidfd);
     g_free(side->machine);
+    g_free(side->name);
+    g_free(side->uuid);
     g_free(side->run_state);
     json_object_put(side->capabilities);
     json_object_put(side->parameters);
-    json_object_put(side->old_capabilities);
-    json_object_put(side->old_parameters);
     qmig_schema_free(side->schema);
-    *side = (QmigSide){ .label = side->label };
+    qmig_side_init(side, side->label);
 }
+
+/* ---- begin ------------------------------------------------------------------------------ */
 
 /*
  * The process behind a local monitor. The kernel tells who called listen(2); where a launcher
  * did that and handed the socket over, that is not QEMU, and its end would prove nothing.
  */
-static pid_t
-find_pid(const QmigQmp *qmp)
+static int
+open_process(const QmigQmp *qmp)
 {
-    g_autofree char *path = NULL, *command = NULL;
+    g_autofree char *path = NULL, *name = NULL;
     struct ucred peer;
-    gsize length = 0;
 
     if (!qmig_qmp_peer(qmp, &peer) || peer.pid <= 0) {
-        return 0;
+        return -1;
     }
-    path = g_strdup_printf("/proc/%d/cmdline", (int)peer.pid);
-    if (!g_file_get_contents(path, &command, &length, NULL)) {
-        return 0;
+    path = g_strdup_printf("/proc/%d/comm", (int)peer.pid);
+    if (!g_file_get_contents(path, &name, NULL, NULL) ||
+        !g_str_has_prefix(name, "qemu")) {
+        return -1;
     }
-    return memmem(command, length, "qemu", strlen("qemu")) != NULL ? peer.pid : 0;
+    return (int)syscall(SYS_pidfd_open, peer.pid, 0);
 }
 
-bool
-qmig_side_begin(QmigSide *side, const QmigAddress *address, const QmigCancel *cancel,
-                GError **error)
+/* A reply of one text member; "" when this QEMU does not tell. */
+static bool
+query_text(QmigQmp *qmp, const char *command, const char *member, char **text,
+           GError **error)
 {
-    g_auto(QmigMigrationInfo) info = { 0 };
+    g_autoptr(JsonObject) reply = NULL;
+    const char *value;
 
-    side->qmp = qmig_qmp_connect(address, side->label,
-                                 qmig_deadline_in_ms(CONNECT_TIMEOUT_MS), cancel, error);
-    if (side->qmp == NULL) {
+    if (!qmig_qmp_execute(qmp, command, NULL, &reply, NULL, error)) {
         return false;
     }
-    side->version = qmig_qmp_version(side->qmp);
-    side->pid = find_pid(side->qmp);
-    side->machine = qmig_qmp_query_machine(side->qmp, error);
-    if (side->machine == NULL ||
-        !qmig_qmp_query_memory(side->qmp, &side->memory, error) ||
-        !qmig_qmp_query_vcpus(side->qmp, &side->vcpus, error) ||
-        !qmig_qmp_query_status(side->qmp, &side->running, &side->run_state, NULL,
-                               error) ||
-        !qmig_qmp_query_migrate(side->qmp, &info, NULL, error)) {
-        return false;
-    }
-    side->migration = info.status;
+    value = qmig_json_string(reply, member);
+    *text = g_strdup(value != NULL ? value : "");
+    return true;
+}
+
+static bool
+read_settings(QmigSide *side, GError **error)
+{
     side->capabilities = qmig_qmp_get_capabilities(side->qmp, error);
     if (side->capabilities == NULL) {
         return false;
@@ -89,6 +93,52 @@ qmig_side_begin(QmigSide *side, const QmigAddress *address, const QmigCancel *ca
 }
 
 bool
+qmig_side_begin(QmigSide *side, const QmigAddress *address, const QmigCancel *cancel,
+                GError **error)
+{
+    g_auto(QmigMigrationInfo) info = { 0 };
+
+    side->qmp = qmig_qmp_connect(address, side->label,
+                                 qmig_deadline_in_ms(CONNECT_TIMEOUT_MS), cancel, error);
+    if (side->qmp == NULL) {
+        return false;
+    }
+    side->is_local = address->kind == QMIG_ADDRESS_UNIX;
+    side->version = qmig_qmp_version(side->qmp);
+    side->pidfd = open_process(side->qmp);
+    side->machine = qmig_qmp_query_machine(side->qmp, error);
+    if (side->machine == NULL ||
+        !query_text(side->qmp, "query-name", "name", &side->name, error) ||
+        !query_text(side->qmp, "query-uuid", "UUID", &side->uuid, error) ||
+        !qmig_qmp_query_memory(side->qmp, &side->memory, error) ||
+        !qmig_qmp_query_vcpus(side->qmp, &side->vcpus, error) ||
+        !qmig_qmp_query_status(side->qmp, &side->running, &side->run_state, NULL,
+                               error) ||
+        !qmig_qmp_query_migrate(side->qmp, &info, NULL, error)) {
+        return false;
+    }
+    side->migration = info.status;
+    return read_settings(side, error);
+}
+
+/* ---- events ----------------------------------------------------------------------------- */
+
+static void
+take_event(QmigSide *side, const QmigQmpEvent *event)
+{
+    if (strcmp(event->name, "STOP") == 0) {
+        side->stopped_us = event->arrival_us;
+    } else if (strcmp(event->name, "RESUME") == 0) {
+        side->resumed_us = event->arrival_us;
+    } else if (strcmp(event->name, "SHUTDOWN") == 0) {
+        side->guest_shut_down = qmig_json_bool(event->data, "guest", false);
+    } else if (strcmp(event->name, "MIGRATION") != 0) {
+        return;
+    }
+    side->has_news = true;
+}
+
+bool
 qmig_side_dispatch(QmigSide *side, GError **error)
 {
     bool ok = qmig_qmp_dispatch(side->qmp, error);
@@ -96,105 +146,166 @@ qmig_side_dispatch(QmigSide *side, GError **error)
     for (;;) {
         g_autoptr(QmigQmpEvent) event = qmig_qmp_take_event(side->qmp);
         if (event == NULL) {
+            side->closed = side->closed || !ok;
             return ok;
         }
-        if (strcmp(event->name, "STOP") == 0) {
-            side->stopped_us = event->arrival_us;
-        } else if (strcmp(event->name, "RESUME") == 0) {
-            side->resumed_us = event->arrival_us;
-        }
+        take_event(side, event);
     }
 }
+
+/* ---- settings --------------------------------------------------------------------------- */
 
 static bool
 apply_capabilities(QmigSide *side, JsonObject *want, GError **error)
 {
     g_autoptr(JsonObject) change = json_object_new_object();
-    g_autoptr(JsonObject) old = json_object_new_object();
 
     json_object_object_foreach(side->capabilities, name, state)
     {
-        bool is = json_object_get_boolean(state);
         bool shall = json_object_object_get_ex(want, name, NULL);
-        if (is != shall) {
+        if (json_object_get_boolean(state) != shall) {
             json_object_object_add(change, name, json_object_new_boolean(shall));
-            json_object_object_add(old, name, json_object_new_boolean(is));
         }
     }
-    if (!qmig_qmp_set_capabilities(side->qmp, change, error)) {
-        return false;
-    }
-    side->old_capabilities = g_steal_pointer(&old);
-    return true;
-}
-
-static bool
-apply_parameters(QmigSide *side, JsonObject *want, GError **error)
-{
-    g_autoptr(JsonObject) old = json_object_new_object();
-
-    json_object_object_foreach(want, name, value)
-    {
-        JsonObject *before;
-        (void)value;
-        if (json_object_object_get_ex(side->parameters, name, &before)) {
-            json_object_object_add(old, name, json_object_get(before));
-        }
-    }
-    if (!qmig_qmp_set_parameters(side->qmp, want, error)) {
-        return false;
-    }
-    side->old_parameters = g_steal_pointer(&old);
-    return true;
+    return qmig_qmp_set_capabilities(side->qmp, change, error);
 }
 
 bool
 qmig_side_apply(QmigSide *side, JsonObject *capabilities, JsonObject *parameters,
                 GError **error)
 {
+    side->touched = true;
     return apply_capabilities(side, capabilities, error) &&
-           apply_parameters(side, parameters, error);
+           qmig_qmp_set_parameters(side->qmp, parameters, error);
+}
+
+char *
+qmig_side_leftover_capabilities(const QmigSide *side, JsonObject *wanted)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    json_object_object_foreach(side->capabilities, name, state)
+    {
+        if (json_object_get_boolean(state) &&
+            !json_object_object_get_ex(wanted, name, NULL)) {
+            g_string_append_printf(names, "%s%s", names->len > 0 ? ", " : "", name);
+        }
+    }
+    return names->len > 0 ? g_strdup(names->str) : NULL;
+}
+
+/* The members of @before whose value in @now is another. */
+static JsonObject *
+find_changes(JsonObject *before, JsonObject *now)
+{
+    JsonObject *changes = json_object_new_object();
+
+    json_object_object_foreach(before, name, value)
+    {
+        JsonObject *present;
+        if (json_object_object_get_ex(now, name, &present) &&
+            !json_object_equal(value, present)) {
+            json_object_object_add(changes, name, json_object_get(value));
+        }
+    }
+    return changes;
 }
 
 bool
 qmig_side_restore(QmigSide *side, GError **error)
 {
-    g_autoptr(JsonObject) capabilities = g_steal_pointer(&side->old_capabilities);
-    g_autoptr(JsonObject) parameters = g_steal_pointer(&side->old_parameters);
+    g_autoptr(JsonObject) capabilities = NULL, parameters = NULL;
+    g_autoptr(JsonObject) old_capabilities = NULL, old_parameters = NULL;
 
-    if (side->qmp == NULL) {
+    if (side->qmp == NULL || !side->touched) {
         return true;
     }
-    return (parameters == NULL ||
-            qmig_qmp_set_parameters(side->qmp, parameters, error)) &&
-           (capabilities == NULL ||
-            qmig_qmp_set_capabilities(side->qmp, capabilities, error));
+    capabilities = qmig_qmp_get_capabilities(side->qmp, error);
+    if (capabilities == NULL) {
+        return false;
+    }
+    parameters = qmig_qmp_get_parameters(side->qmp, error);
+    if (parameters == NULL) {
+        return false;
+    }
+    old_capabilities = find_changes(side->capabilities, capabilities);
+    old_parameters = find_changes(side->parameters, parameters);
+    if (!qmig_qmp_set_parameters(side->qmp, old_parameters, error) ||
+        !qmig_qmp_set_capabilities(side->qmp, old_capabilities, error)) {
+        return false;
+    }
+    side->touched = false;
+    return true;
+}
+
+/* ---- the end ---------------------------------------------------------------------------- */
+
+static bool
+process_ended(const QmigSide *side, int timeout_ms)
+{
+    /* A pidfd becomes readable when the process has ended, reaped or not. */
+    struct pollfd pollfd = { .fd = side->pidfd, .events = POLLIN };
+
+    return side->pidfd >= 0 && poll(&pollfd, 1, timeout_ms) == 1;
+}
+
+bool
+qmig_side_is_dead(const QmigSide *side)
+{
+    return process_ended(side, side->closed ? DEATH_TIMEOUT_MS : 0);
+}
+
+/* Wait until QEMU, told to quit, closes its monitor. */
+static bool
+await_close(QmigSide *side, QmigDeadline deadline, GError **error)
+{
+    struct pollfd pollfd = { .fd = qmig_qmp_fd(side->qmp), .events = POLLIN };
+
+    while (qmig_side_dispatch(side, NULL)) {
+        if (qmig_now_us() >= deadline) {
+            return qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                                  "%s: QEMU was told to quit and does not", side->label);
+        }
+        poll(&pollfd, 1, 50);
+    }
+    return true;
 }
 
 bool
 qmig_side_end(QmigSide *side, GError **error)
 {
     QmigQmpCall call = { .deadline = qmig_deadline_in_ms(QUIT_TIMEOUT_MS) };
+    g_autoptr(GError) local = NULL;
+    bool acknowledged;
 
     if (side->qmp == NULL) {
         return true;
     }
-    if (!qmig_qmp_quit(side->qmp, &call, error)) {
-        return false;
-    }
-    /* QEMU answers first and quits then; its closing the socket is the proof. */
-    for (;;) {
-        g_autoptr(GError) local = NULL;
-        struct pollfd pollfd = { .fd = qmig_qmp_fd(side->qmp), .events = POLLIN };
-
-        if (!qmig_qmp_dispatch(side->qmp, &local)) {
+    acknowledged = qmig_qmp_execute(side->qmp, "quit", NULL, NULL, &call, &local);
+    if (!acknowledged && !g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        if (qmig_side_is_dead(side)) {
             g_clear_pointer(&side->qmp, qmig_qmp_free);
             return true;
         }
-        if (qmig_now_us() >= call.deadline) {
-            return qmig_set_error(error, QMIG_ERROR_TIMEOUT,
-                                  "%s: QEMU was told to quit and does not", side->label);
-        }
-        poll(&pollfd, 1, 50);
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
     }
+    if (acknowledged && !await_close(side, call.deadline, error)) {
+        return false;
+    }
+    side->closed = true;
+    if (side->pidfd >= 0 && !process_ended(side, EXIT_TIMEOUT_MS)) {
+        return qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                              "%s: QEMU closed its monitor, but its process goes on",
+                              side->label);
+    }
+    /* Who closes a connection over the network may be the network. */
+    if (!acknowledged && !side->is_local) {
+        return qmig_set_error(error, QMIG_ERROR_CLOSED,
+                              "%s: its monitor is closed, which does not prove that QEMU "
+                              "has ended",
+                              side->label);
+    }
+    g_clear_pointer(&side->qmp, qmig_qmp_free);
+    return true;
 }

@@ -8,13 +8,15 @@
 
 typedef struct {
     const char *label; /* "source", "destination" */
-    QmigQmp *qmp;      /* NULL before begin and once it is gone */
-    pid_t pid;         /* of a QEMU on this host; 0 = not known */
+    QmigQmp *qmp;      /* NULL before begin and once it is proven gone */
+    bool is_local;     /* its monitor is a unix socket */
+    QmigFd pidfd;      /* of a QEMU on this host; -1 = not known */
 
-    /* Read in begin. */
-    unsigned version; /* qmig_qmp_version() */
-    char *machine;    /* versioned machine type */
-    uint64_t memory;  /* bytes */
+    /* Read in begin, and what restore puts back. */
+    unsigned version;  /* qmig_qmp_version() */
+    char *machine;     /* versioned machine type */
+    char *name, *uuid; /* of the guest; "" = none */
+    uint64_t memory;   /* bytes */
     unsigned vcpus;
     bool running;             /* vCPUs ran */
     char *run_state;          /* "running", "inmigrate", … */
@@ -23,12 +25,15 @@ typedef struct {
     QmigSchema *schema;
     QmigMigrationStatus migration;
 
-    /* To be put back. */
-    JsonObject *old_capabilities; /* {name: bool}; NULL = nothing was changed */
-    JsonObject *old_parameters;
+    bool touched; /* capabilities or parameters may differ from those read */
+    bool closed;  /* its monitor closed: nothing more will come */
 
-    int64_t stopped_us; /* arrival of the last STOP event; 0 = none */
-    int64_t resumed_us; /* arrival of the last RESUME event; 0 = none */
+    /* From events. */
+    bool
+        has_news; /* something a migration is decided on has come; the reader clears it */
+    bool guest_shut_down; /* the guest ended itself */
+    int64_t stopped_us;   /* arrival of the last STOP event; 0 = none */
+    int64_t resumed_us;   /* arrival of the last RESUME event; 0 = none */
 } QmigSide;
 
 void qmig_side_init(QmigSide *side, const char *label);
@@ -42,7 +47,7 @@ bool qmig_side_begin(QmigSide *side, const QmigAddress *address, const QmigCance
 bool qmig_side_dispatch(QmigSide *side, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /**
- * qmig_side_apply() - set what a migration needs, remembering what was
+ * qmig_side_apply() - set what a migration needs
  * @capabilities: {name: true}: every other capability that is on is switched off: what an
  *                earlier migration left behind would change this one
  * @parameters:   {name: value}
@@ -50,13 +55,25 @@ bool qmig_side_dispatch(QmigSide *side, GError **error) G_GNUC_WARN_UNUSED_RESUL
 bool qmig_side_apply(QmigSide *side, JsonObject *capabilities, JsonObject *parameters,
                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* Put back what qmig_side_apply() changed. Not while a migration runs. */
+/* The capabilities that qmig_side_apply() would switch off: "a, b"; NULL = none. */
+char *qmig_side_leftover_capabilities(const QmigSide *side, JsonObject *wanted);
+
+/**
+ * qmig_side_restore() - make capabilities and parameters what begin has read
+ *
+ * Asks QEMU what they are now, and sets what differs: right also after a set that got no
+ * answer, and when somebody else changed one meanwhile. Not while a migration runs.
+ */
 bool qmig_side_restore(QmigSide *side, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* Proven: the process behind a local monitor has ended. Waits a little if its monitor closed. */
+bool qmig_side_is_dead(const QmigSide *side);
 
 /**
  * qmig_side_end() - quit this QEMU and see it gone
  *
- * Return: true when it is proven gone: its monitor closed. Its connection is dropped then.
+ * Errors: TIMEOUT; CLOSED: a monitor over the network closed, which proves nothing.
+ * Return: true when it is proven gone. Its connection is dropped then.
  */
 bool qmig_side_end(QmigSide *side, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
