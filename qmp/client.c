@@ -229,13 +229,17 @@ static bool
 read_some(QmigQmp *qmp, QmigDeadline deadline, const QmigCancel *cancel, GError **error)
 {
     char buffer[16384];
-    ssize_t n = qmig_socket_read(qmp->fd, buffer, sizeof buffer, deadline, cancel, error);
+    g_autoptr(GError) local = NULL;
+    ssize_t n = qmig_socket_read(qmp->fd, buffer, sizeof buffer, deadline, cancel,
+                                 &local);
 
-    if (n < 0) {
-        g_prefix_error(error, "%s: QMP: ", qmp->where);
+    /* A QEMU that was killed resets the connection when it had not read everything. */
+    if (n < 0 && !g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        g_propagate_prefixed_error(error, g_steal_pointer(&local),
+                                   "%s: QMP: ", qmp->where);
         return false;
     }
-    if (n == 0) {
+    if (n <= 0) {
         return qmig_set_error(error, QMIG_ERROR_CLOSED,
                               "%s: QEMU closed its QMP connection: it has quit or died",
                               qmp->where);

@@ -1,31 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Real QEMUs in pairs for tests and benches: Qemu, find_qemus, kvm_works, Pair, Link.
+"""Real guests for tests: start a pair of QEMUs, watch the guest, compare memory. See README.md."""
+from vmkit.cleanup import VmError
+from vmkit.link import Link, parse_rate
+from vmkit.migrate import migrate
+from vmkit.pair import Pair, kvm_works
+from vmkit.qemus import Qemu, bare_image, find_qemus, linux_images
+from vmkit.qmp import Qmp, QmpClosed, QmpError, QmpTimeout
+from vmkit.side import Side
+from vmkit.ticks import Status, TickLog
 
-    with Pair(qemu, qemu, workload={"ws": "64M", "rate": 2000}) as pair:
-        pair.wait_ticking(pair.src)
-        pair.dst.cmd("migrate-incoming", uri=f"unix:{pair.dir}/channel")
-        ...
-"""
-import functools
-import os
-
-from vmlib.link import Link, can_link
-from vmlib.pair import Pair
-from vmlib.qemus import Qemu, find_qemus
-from vmlib.qmp import QmpError
-
-__all__ = ["Qemu", "find_qemus", "kvm_works", "Pair", "Link", "can_link", "QmpError"]
-
-
-@functools.lru_cache(maxsize=None)
-def kvm_works(qemu):
-    """Does the bare guest tick under KVM? Really boots it; twice, if the first boot fails."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return False
-    try:
-        with Pair(qemu, qemu, mem_mib=128, workload={"ws": "1M", "rate": 0}, fill=0) as pair:
-            pair.dst.stop()
-            pair.wait_ticking(pair.src)  # boots once more by itself
-    except (RuntimeError, TimeoutError, QmpError):
-        return False
-    return True
+__all__ = ["Link", "Pair", "Qemu", "Qmp", "QmpClosed", "QmpError", "QmpTimeout", "Side", "Status",
+           "TickLog", "VmError", "bare_image", "find_qemus", "kvm_works", "linux_images",
+           "migrate", "parse_rate"]

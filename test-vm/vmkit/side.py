@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One QEMU of a pair: its command line, process, monitors and ticks."""
 import fcntl
+import contextlib
 import os
 import time
 
@@ -107,6 +108,14 @@ class Side:
         return self._monitor.command(command, arguments, timeout)
 
     cmd = qmp_cmd
+
+    @contextlib.contextmanager
+    def monitor_free(self):
+        """Leave qmp2 to somebody else meanwhile: QEMU serves one client at a time."""
+        self._monitor.close()
+        self._monitor = None
+        yield
+        self.connect()
 
     @property
     def events(self):

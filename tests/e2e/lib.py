@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What the end-to-end tests share: TAP output, running qmig, the claims every test makes."""
-import glob
 import json
 import os
 import pathlib
@@ -78,7 +77,7 @@ class Run:
 def start(*args, **options):
     """Start qmig; the caller waits."""
     return subprocess.Popen([*options.pop("prefix", []), QMIG, *args], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, **options)
+                            stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, **options)
 
 
 def finish(process, timeout=60):
@@ -103,9 +102,14 @@ def migrate_args(pair):
             "--progress=json"]
 
 
+# Only ours: other runs on this machine have private directories of their own.
+SCRATCH = tempfile.TemporaryDirectory(prefix="e2e-")
+ENVIRONMENT = {**os.environ, "TMPDIR": SCRATCH.name}
+
+
 def leftovers():
-    """Private directories of qmig that nobody removed."""
-    return set(glob.glob(os.path.join(tempfile.gettempdir(), "qmig-??????")))
+    """What qmig left in its temporary directory."""
+    return set(os.listdir(SCRATCH.name))
 
 
 def settings(side):

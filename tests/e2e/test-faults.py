@@ -4,6 +4,7 @@
 Things break while a real guest migrates: test-faults.py VERSION. The guest is never lost, never
 runs twice, and the error says what happened.
 """
+import json
 import os
 import signal
 import sys
@@ -74,11 +75,17 @@ def signal_mid_stream(number):
 
 
 def cancel_elsewhere(p, process):
-    """`qmig cancel` from another terminal, on the source's second monitor."""
+    """`qmig status` and `qmig cancel` from another terminal, on the source's second monitor."""
     seen = lib.interrupt_when(process, lambda e: e.get("phase") == "perform")
     time.sleep(1)
-    done = lib.run("cancel", f"unix:{p.src.qmp2}")
-    check(done.code == 0, f"qmig cancel: {done.code}: {done.err}")
+    with p.src.monitor_free():
+        status = lib.run("status", f"unix:{p.src.qmp2}", "--json")
+        check(json.loads(status.out)["migration"]["status"] == "active", status.out)
+        changed = lib.run("set", f"unix:{p.src.qmp2}", "downtime-limit=200ms")
+        check(changed.code == 0, f"qmig set: {changed.code}: {changed.err}")
+        done = lib.run("cancel", f"unix:{p.src.qmp2}")
+        check(done.code == 0, f"qmig cancel: {done.code}: {done.err}")
+    p.src.cmd("migrate-set-parameters", **{"downtime-limit": 300})
     return seen
 
 
