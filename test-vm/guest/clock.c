@@ -4,9 +4,9 @@
  *
  * What works where KVM is nested and paravirtual: channel 2 of the PIT, gated by port 0x61
  * and polled (right within 0.1 %), and rdtsc (about 2 us each, trapped). What survives a
- * migration: QEMU carries the counter's value, so it goes on where it stood and the pause
- * does not show in guest time; the rate is not carried, so both hosts must have the same.
- * Under TCG the counter is the host's, and may jump either way; a jump back is folded in.
+ * migration: QEMU carries the counter's value, and KVM counts on from there as soon as the
+ * destination has loaded it, paused or not, so most of a blackout shows in guest time; the
+ * rate is not carried, so both hosts must have the same. A jump back is folded in.
  */
 #include "clock.h"
 
@@ -27,8 +27,9 @@ divide(uint64_t number, uint32_t by)
 {
     uint32_t quotient, rest;
 
-    __asm__("divl %4" : "=a"(quotient), "=d"(rest)
-            : "a"((uint32_t) number), "d"((uint32_t) (number >> 32)), "r"(by));
+    __asm__("divl %4"
+            : "=a"(quotient), "=d"(rest)
+            : "a"((uint32_t)number), "d"((uint32_t)(number >> 32)), "r"(by));
     return quotient;
 }
 
@@ -37,8 +38,8 @@ measure(void)
 {
     uint64_t begin;
 
-    out8(GATE, (uint8_t) ((in8(GATE) & ~2u) | 1u)); /* gate open, speaker off */
-    out8(PIT_COMMAND, 0xb0);                         /* channel 2, both bytes, mode 0 */
+    out8(GATE, (uint8_t)((in8(GATE) & ~2u) | 1u)); /* gate open, speaker off */
+    out8(PIT_COMMAND, 0xb0);                       /* channel 2, both bytes, mode 0 */
     out8(PIT_CHANNEL2, CALIBRATION_TICKS & 0xff);
     out8(PIT_CHANNEL2, CALIBRATION_TICKS >> 8);
     begin = tsc_read();

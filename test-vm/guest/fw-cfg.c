@@ -57,7 +57,7 @@ fw_cfg_find(const char *name)
     count = swap32(count);
     for (uint32_t i = 0; i < count && i < MAX_FILES; i++) {
         for (uint32_t at = 0; at < sizeof(entry); at++) {
-            ((uint8_t *) &entry)[at] = in8(PORT_DATA);
+            ((uint8_t *)&entry)[at] = in8(PORT_DATA);
         }
         if (same(entry.name, name)) {
             return (struct fw_cfg_file){ __builtin_bswap16(entry.selector),
@@ -93,17 +93,17 @@ transfer(uint32_t control, void *to, uint32_t length)
     descriptor.control = swap32(control);
     descriptor.length = swap32(length);
     descriptor.address_high = 0;
-    descriptor.address_low = swap32((uint32_t) to);
+    descriptor.address_low = swap32((uint32_t)to);
     __asm__ volatile("outl %0, %1"
                      :
-                     : "a"(swap32((uint32_t) &descriptor)), "d"((uint16_t) PORT_DMA_LOW)
+                     : "a"(swap32((uint32_t)&descriptor)), "d"((uint16_t)PORT_DMA_LOW)
                      : "memory");
 }
 
 void
 fw_cfg_seek(struct fw_cfg_file file, uint32_t offset)
 {
-    transfer((uint32_t) file.selector << 16 | DMA_SELECT | DMA_SKIP, NULL, offset);
+    transfer((uint32_t)file.selector << 16 | DMA_SELECT | DMA_SKIP, NULL, offset);
 }
 
 void

@@ -33,5 +33,5 @@ struct page {
     uint8_t body[BODY_BYTES];
 };
 _Static_assert(sizeof(struct page) == PAGE_SIZE, "a page is a page");
-_Static_assert(QUARTER_BYTES * QUARTERS == BODY_BYTES, "four whole quarters");
+_Static_assert(QUARTER_BYTES *QUARTERS == BODY_BYTES, "four whole quarters");
 _Static_assert(QUARTER_BYTES % 4 == 0, "of whole words");

@@ -10,7 +10,7 @@
 #include "workload.h"
 
 #define TICKS_PER_LINE 50u
-#define MAX_BATCH 16u      /* pages between two looks at the clock, about 0.3 ms */
+#define MAX_BATCH 16u /* pages between two looks at the clock, about 0.3 ms */
 #define MAX_BACKLOG_MS 100u
 #define MAX_RATE 10000000u
 
@@ -45,7 +45,8 @@ read_workload(void)
 static void
 tick(uint32_t ms)
 {
-    const uint32_t numbers[] = { ms, counters.dirtied, counters.checked, counters.errors };
+    const uint32_t numbers[] = { ms, counters.dirtied, counters.checked,
+                                 counters.errors };
 
     if (++n_ticks % TICKS_PER_LINE) {
         print_char('.');
@@ -88,7 +89,7 @@ run(void)
 void
 guest_main(void *multiboot)
 {
-    (void) multiboot;
+    (void)multiboot;
     serial_init();
     print("\n# qmig bare guest\n");
     read_workload();

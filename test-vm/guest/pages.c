@@ -23,7 +23,7 @@ struct counters counters;
 
 static struct workload w;
 static struct page *set;
-static uint32_t *const sequences = (uint32_t *) SEQ_ADDRESS;
+static uint32_t *const sequences = (uint32_t *)SEQ_ADDRESS;
 static uint32_t next_write, next_check, walk_round, until_body_check;
 static uint32_t random_state = 2463534242u;
 
@@ -33,7 +33,7 @@ random_below(uint32_t limit)
     random_state ^= random_state << 13;
     random_state ^= random_state >> 17;
     random_state ^= random_state << 5;
-    return (uint32_t) (((uint64_t) random_state * limit) >> 32);
+    return (uint32_t)(((uint64_t)random_state * limit) >> 32);
 }
 
 static inline uint32_t
@@ -52,7 +52,7 @@ report(uint32_t number, const void *where, uint32_t expected, uint32_t got)
     print("\nCORRUPT page=");
     print_number(number);
     print(" at=");
-    print_hex((uint32_t) where);
+    print_hex((uint32_t)where);
     print(" expected=");
     print_hex(expected);
     print(" got=");
@@ -89,7 +89,7 @@ quarter_is_good(uint32_t number, uint32_t quarter)
     if (!wrong) {
         return true;
     }
-    at = (uint32_t) ((const uint8_t *) wrong - body);
+    at = (uint32_t)((const uint8_t *)wrong - body);
     report(number, wrong, pool_word(p->source[quarter] + at), *wrong);
     return false;
 }
@@ -128,7 +128,7 @@ void
 pages_fill(const struct workload *workload)
 {
     w = *workload;
-    set = (struct page *) w.base;
+    set = (struct page *)w.base;
     for (uint32_t first = 0; first < w.n_pages; first += FILL_CHUNK) {
         uint32_t n = w.n_pages - first;
         uint32_t offset;

@@ -17,22 +17,22 @@
 #define MADE_BYTES 0x10000u /* without a file: as much as a slow guest makes quickly */
 #define ROUND_STEP 68u      /* bytes; co-prime with page and quarter but for words */
 
-static uint8_t *const pool = (uint8_t *) POOL_ADDRESS;
+static uint8_t *const pool = (uint8_t *)POOL_ADDRESS;
 static struct fw_cfg_file file;
 static uint32_t size, position, round_start;
 
 static void
 make_text(uint32_t *random)
 {
-    static const char *const words[] = { "the ", "migration ", "of ",   "a ",    "running ",
-                                         "guest ", "moves ",   "its ",  "memory ", "while ",
-                                         "it ",  "writes ",    "page ", "after ", "page.\n",
-                                         "and " };
+    static const char *const words[] = { "the ",     "migration ", "of ",     "a ",
+                                         "running ", "guest ",     "moves ",  "its ",
+                                         "memory ",  "while ",     "it ",     "writes ",
+                                         "page ",    "after ",     "page.\n", "and " };
 
     for (uint32_t at = 0; at < MADE_BYTES;) {
         *random = *random * 1664525u + 1013904223u;
         for (const char *c = words[*random >> 28]; *c && at < MADE_BYTES; c++) {
-            pool[at++] = (uint8_t) *c;
+            pool[at++] = (uint8_t)*c;
         }
     }
 }
@@ -52,7 +52,7 @@ make(enum content content)
             random ^= random << 13;
             random ^= random >> 17;
             random ^= random << 5;
-            ((uint32_t *) pool)[i] = random;
+            ((uint32_t *)pool)[i] = random;
         }
     }
 }
@@ -103,11 +103,11 @@ pool_differs(const void *memory, uint32_t offset, uint32_t length)
         return memory;
     }
     left = words_differ(memory, pool + offset, length / 4);
-    return left ? (const uint32_t *) memory + (length / 4 - left) : NULL;
+    return left ? (const uint32_t *)memory + (length / 4 - left) : NULL;
 }
 
 uint32_t
 pool_word(uint32_t offset)
 {
-    return offset + 4 > size ? 0 : *(const uint32_t *) (pool + offset);
+    return offset + 4 > size ? 0 : *(const uint32_t *)(pool + offset);
 }

@@ -24,7 +24,7 @@ serial_init(void)
 void
 print_char(char c)
 {
-    out8(COM1, (uint8_t) c);
+    out8(COM1, (uint8_t)c);
 }
 
 void
@@ -42,7 +42,7 @@ print_number(uint32_t number)
     int n = 0;
 
     do {
-        digits[n++] = (char) ('0' + number % 10);
+        digits[n++] = (char)('0' + number % 10);
         number /= 10;
     } while (number);
     while (n) {

@@ -26,7 +26,7 @@ parse_size(const char *text, uint32_t *size)
         return false;
     }
     while (*text >= '0' && *text <= '9') {
-        number = number * 10 + (uint32_t) (*text++ - '0');
+        number = number * 10 + (uint32_t)(*text++ - '0');
     }
     if (*text == 'K' || *text == 'M' || *text == 'G') {
         number <<= *text == 'K' ? 10 : *text == 'M' ? 20 : 30;
@@ -73,15 +73,15 @@ set(const char *key, const char *value, struct workload *w)
         return w->base >= DEFAULT_BASE;
     }
     if (same(key, "pattern") && (index = word_index(value, patterns)) >= 0) {
-        w->pattern = (enum pattern) index;
+        w->pattern = (enum pattern)index;
         return true;
     }
     if (same(key, "order") && (index = word_index(value, orders)) >= 0) {
-        w->order = (enum order) index;
+        w->order = (enum order)index;
         return true;
     }
     if (same(key, "content") && (index = word_index(value, contents)) >= 0) {
-        w->content = (enum content) index;
+        w->content = (enum content)index;
         return true;
     }
     return false;

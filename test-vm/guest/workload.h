@@ -11,9 +11,9 @@ enum order { ORDER_SEQUENTIAL, ORDER_RANDOM, ORDER_HOT };
 enum content { CONTENT_ZERO, CONTENT_TEXT, CONTENT_RANDOM };
 
 struct workload {
-    uint32_t base;    /* bytes, multiple of the page size */
+    uint32_t base; /* bytes, multiple of the page size */
     uint32_t n_pages;
-    uint32_t rate;    /* pages per second, RATE_MAX: as many as possible */
+    uint32_t rate; /* pages per second, RATE_MAX: as many as possible */
     enum pattern pattern;
     enum order order;
     enum content content;
