@@ -24,7 +24,7 @@ struct counters counters;
 static struct workload w;
 static struct page *set;
 static uint32_t *const sequences = (uint32_t *)SEQ_ADDRESS;
-static uint32_t next_write, next_check, walk_round, until_body_check;
+static uint32_t next_write, next_check, walk_round;
 static uint32_t random_state = 2463534242u;
 
 static uint32_t
@@ -198,9 +198,8 @@ pages_check_one(void)
     }
     if (!header_is_good(number)) {
         repair(number);
-    } else if (until_body_check-- == 0) {
-        until_body_check = BODY_CHECK_EVERY - 1;
-        /* Another quarter, and other pages, on every round of the walk. */
+    } else if ((number + walk_round) % BODY_CHECK_EVERY == 0) {
+        /* Other pages on every round of the walk, and then another quarter. */
         if (!quarter_is_good(number, (walk_round / BODY_CHECK_EVERY) % QUARTERS)) {
             repair(number);
         }

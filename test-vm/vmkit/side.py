@@ -37,8 +37,9 @@ def guest_args(config):
     # A comma would end the option's value, hence the colons.
     text = ":".join(f"{key}={value}" for key, value in workload.items())
     # qboot: SeaBIOS takes four seconds where KVM is nested.
-    args = ["-bios", "qboot.rom", "-kernel", qemus.bare_image(),
-            "-fw_cfg", f"name=opt/qmig/workload,string={text}"]
+    args = ["-bios", "qboot.rom", "-kernel", qemus.bare_image()]
+    if text:
+        args += ["-fw_cfg", f"name=opt/qmig/workload,string={text}"]
     if config["pool"]:
         args += ["-fw_cfg", f"name=opt/qmig/pool,file={config['pool']}"]
     return args
