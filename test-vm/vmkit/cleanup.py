@@ -74,20 +74,22 @@ class PrivateDir:
             self._lock = -1
 
 
-def sweep(parents=("/dev/shm", tempfile.gettempdir())):
-    """Remove what a killed launcher left: directories whose lock nobody holds."""
+def sweep(min_age_s=60, parents=("/dev/shm", tempfile.gettempdir())):
+    """Remove what a killed launcher left: directories whose lock nobody holds.
+
+    A young one may be between being made and being locked.
+    """
     for parent in dict.fromkeys(parents):
         with contextlib.suppress(OSError):
             for entry in os.scandir(parent):
                 if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
-                    _sweep_dir(entry)
+                    _sweep_dir(entry, min_age_s)
 
 
-def _sweep_dir(entry):
+def _sweep_dir(entry, min_age_s):
     with contextlib.suppress(OSError):
         info = entry.stat(follow_symlinks=False)
-        # A young one may be between being made and being locked.
-        if info.st_uid != os.getuid() or time.time() - info.st_mtime < 60:
+        if info.st_uid != os.getuid() or time.time() - info.st_mtime < min_age_s:
             return
         fd = os.open(os.path.join(entry.path, ".lock"), os.O_RDWR | os.O_CLOEXEC)
         try:
