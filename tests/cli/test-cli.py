@@ -179,7 +179,7 @@ def paths_of(report):
     """Members as the page names them: groups of figures by their leaves, all else by its top."""
     paths = set()
     for name, value in report.items():
-        if name in ("ms", "ram"):
+        if name in ("ms", "ram") or (name == "error" and "where" in value):
             paths |= {f"{name}.{leaf}" for leaf in value}
         else:
             paths.add(name)
@@ -339,13 +339,15 @@ def unreachable_is_named():
     with scratch() as path:
         for source in (f"unix:{path}/src", "tcp:127.0.0.1:1"):
             done = Run("migrate", "--json", source, f"unix:{path}/dst")
-            done.expect(2, "begin: source: ", source, "the guest is on the source")
+            done.expect(2, "begin: source: ", source, "Nothing was ")
             report = json.loads(done.out)
             check_report(report, "qmig-migrate")
             check(report["outcome"] == "refused" and report["exit_code"] == 2 and
                   report["guest"] == "source" and report["phase"] == "begin", done)
             check(report["error"]["code"] == "io", done)
-            check(report["error"]["message"] in done.err, f"the message is on stderr: {done}")
+            check(report["error"]["side"] == "source", done)
+            for member in ("message", "where", "next"):
+                check(report["error"][member] in done.err, f"{member} is on stderr: {done}")
             check(report["source"]["qmp"] == source, done)
         for args in (("status",), ("status", "--json"), ("cancel",), ("caps",),
                      ("caps", "--json"), ("set", None, "max-bandwidth=1G")):
@@ -361,7 +363,7 @@ def bad_source_ends_migrate():
         for number, (serve, text, code) in enumerate(BAD_PEERS):
             with Peer(path / f"src{number}", serve) as peer:
                 done = Run("migrate", "--json", str(peer.path), f"{path}/dst")
-            done.expect(2, "begin: source: ", text, "Nothing was touched")
+            done.expect(2, "begin: source: ", text, "Nothing was ")
             check(json.loads(done.out)["error"]["code"] == code, f"code {code}: {done}")
             check(done.seconds < DEADLINE_S, f"within {DEADLINE_S} s: {done}")
 
@@ -588,7 +590,7 @@ def check_of_real_qemus():
         done = Run("migrate", "--json", "--bandwidth=5parsecs", "--cap=no-such",
                    "--set=nor-this=1", "--cap=postcopy-ram", first, other)
         done.expect(2, "wanted \"inmigrate\"", "\"parsecs\"", "no-such", "nor-this",
-                    "postcopy-ram", "Nothing was touched")
+                    "postcopy-ram", "Nothing was ")
         report = json.loads(done.out)
         check_report(report, "qmig-migrate")
         check(report["phase"] == "check" and report["source"]["machine"] == "none", done.out)
