@@ -403,10 +403,11 @@ qmig_qmp_execute(QmigQmp *qmp, const char *command, JsonObject *arguments,
                 await_reply(qmp, command, deadline, call->cancel, error);
     set_where(qmp, NULL);
     qmp->awaited = -1;
+    /* Also when something bad came behind it: the next command must not find it. */
+    reply = g_steal_pointer(&qmp->reply);
     if (!came) {
         return false;
     }
-    reply = g_steal_pointer(&qmp->reply);
     return read_reply(qmp, command, reply, result, error);
 }
 

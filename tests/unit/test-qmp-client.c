@@ -476,6 +476,33 @@ test_late_reply(void)
     fake_qemu_finish(fake);
 }
 
+/* The reply came, but the read that brought it ended badly: it belongs to no later command. */
+static void
+test_reply_before_garbage(void)
+{
+    static const FakeStep steps[] = {
+        FAKE_HELLO,
+        { FAKE_EXPECT, "first" },
+        { FAKE_RAW, "{\"return\": \"one\", \"id\": $ID}\r\ngarbage\r\n" },
+        { FAKE_EXPECT, "second" },
+        { FAKE_REPLY, "\"two\"" },
+        { FAKE_END },
+    };
+    FakeQemu *fake = fake_qemu_new(steps, 0);
+    QmigQmp *q = connect_to(fake);
+    g_autoptr(JsonObject) ret = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(qmig_qmp_execute(q, "first", NULL, &ret, NULL, &error));
+    check_error(error, QMIG_ERROR_PROTOCOL, "garbage");
+    g_assert_null(ret);
+    g_clear_error(&error);
+    g_assert_true(qmig_qmp_execute(q, "second", NULL, &ret, NULL, &error));
+    g_assert_cmpstr(json_object_get_string(ret), ==, "two");
+    qmig_qmp_free(q);
+    fake_qemu_finish(fake);
+}
+
 static const FakeStep conversation[] = {
     FAKE_HELLO,
     { FAKE_EXPECT, "migrate" },
@@ -723,6 +750,7 @@ main(int argc, char **argv)
     T("a-flooding-peer-ends-at-the-deadline", test_flood);
     T("cancel-ends-the-wait", test_cancel);
     T("a-late-reply-is-dropped", test_late_reply);
+    T("a-reply-before-garbage-is-nobody-elses", test_reply_before_garbage);
     T("a-close-after-every-line-is-closed", test_close_after_every_line);
     T("getfd-hands-over-the-descriptor", test_fd);
     T("a-close-after-quit-is-success", test_quit);
