@@ -65,15 +65,17 @@ static const char description[] =
     "source as before.\n";
 
 static QmigCancel *signal_cancel;
+static volatile sig_atomic_t n_signals;
 
+/* The job tells that it is cancelling; a second signal only hears that it is. */
 static void
 on_signal(int number)
 {
-    static const char text[] = "\nqmig: cancelling; the guest stays on the source\n";
+    static const char again[] = "\nqmig migrate: the cancel is under way\n";
 
     (void)number;
-    /* The second one only hears that the first is under way. */
-    if (write(STDERR_FILENO, text, sizeof text - 1) >= 0) {
+    n_signals = n_signals + 1;
+    if (n_signals == 1 || write(STDERR_FILENO, again, sizeof again - 1) >= 0) {
         qmig_cancel_raise(signal_cancel);
     }
 }
@@ -205,7 +207,7 @@ run(QmigJobOptions *options, CliRender *render, const QmigCancel *cancel)
     if (arg.json) {
         cli_print_json(report);
     } else if (outcome == QMIG_OUTCOME_DONE) {
-        cli_render_report(report);
+        cli_print_report(report);
     }
     return outcome == QMIG_OUTCOME_DONE ? 0 : cli_fail("migrate", error, (int)outcome);
 }

@@ -6,11 +6,13 @@
 
 #include <stdio.h>
 
-enum { CANCEL_TIMEOUT_MS = 30000, POLL_MS = 50 };
+enum { CANCEL_TIMEOUT_MS = 30000, POLL_MS = 50, WATCH_MS = 1000 };
 
-static gboolean arg_json;
+static gboolean arg_json, arg_watch;
 
 static const GOptionEntry entries[] = {
+    { "watch", 'w', 0, G_OPTION_ARG_NONE, &arg_watch,
+      "a line a second until no migration runs", NULL },
     { "json", 0, 0, G_OPTION_ARG_NONE, &arg_json, "as one JSON object", NULL },
     G_OPTION_ENTRY_NULL,
 };
@@ -39,34 +41,88 @@ print_status(const QmigMigrationInfo *info, const char *state)
     }
 }
 
-int
-cli_status(int argc, char **argv)
+static JsonObject *
+new_status(const char *state, bool running, JsonObject *reply)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(QmigQmp) qmp = NULL;
+    JsonObject *object = json_object_new_object();
+
+    json_object_object_add(object, "guest", json_object_new_string(state));
+    json_object_object_add(object, "running", json_object_new_boolean(running));
+    json_object_object_add(object, "migration", json_object_get(reply));
+    return object;
+}
+
+/* One line of --watch. */
+static void
+print_line(const QmigMigrationInfo *info, const char *state)
+{
+    g_autofree char *remaining = qmig_format_size(info->remaining);
+    g_autofree char *total = qmig_format_size(info->total);
+    g_autofree char *rate = qmig_format_rate((uint64_t)(info->mbps * 1e6 / 8));
+    g_autofree char *dirty = qmig_format_rate(info->dirty_rate * info->page_size);
+
+    printf("%s, %s", state, info->status_text);
+    if (info->total > 0) {
+        printf(": %s left of %s, pass %" G_GUINT64_FORMAT ", %s, dirtied %s", remaining,
+               total, info->iterations, rate, dirty);
+    }
+    printf("\n");
+}
+
+/* Once, or with --watch until no migration runs. */
+static bool
+show_status(QmigQmp *qmp, bool *again, GError **error)
+{
     g_autoptr(JsonObject) reply = NULL;
     g_auto(QmigMigrationInfo) info = { 0 };
     g_autofree char *state = NULL;
     bool running;
 
+    if (!qmig_qmp_query_status(qmp, &running, &state, NULL, error) ||
+        !qmig_qmp_execute(qmp, "query-migrate", NULL, &reply, NULL, error)) {
+        return false;
+    }
+    qmig_migration_info_parse(&info, reply);
+    *again = arg_watch && info.status != QMIG_STATUS_NONE &&
+             !qmig_status_is_final(info.status);
+    if (arg_json) {
+        g_autoptr(JsonObject) object = new_status(state, running, reply);
+        if (arg_watch) {
+            printf("%s\n",
+                   json_object_to_json_string_ext(
+                       object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+        } else {
+            cli_print_json(object);
+        }
+    } else if (arg_watch) {
+        print_line(&info, state);
+    } else {
+        print_status(&info, state);
+    }
+    fflush(stdout);
+    return true;
+}
+
+int
+cli_status(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QmigQmp) qmp = NULL;
+    bool again = true;
+
     if (!cli_parse(&argc, &argv, entries, "QMP", "Changes nothing.", 1, 1)) {
         return QMIG_OUTCOME_USAGE;
     }
     qmp = cli_connect(argv[1], &error);
-    if (qmp == NULL || !qmig_qmp_query_status(qmp, &running, &state, NULL, &error) ||
-        !qmig_qmp_execute(qmp, "query-migrate", NULL, &reply, NULL, &error)) {
+    if (qmp == NULL) {
         return cli_fail("status", error, QMIG_OUTCOME_USAGE);
     }
-    if (arg_json) {
-        g_autoptr(JsonObject) object = json_object_new_object();
-        json_object_object_add(object, "guest", json_object_new_string(state));
-        json_object_object_add(object, "running", json_object_new_boolean(running));
-        json_object_object_add(object, "migration", json_object_get(reply));
-        cli_print_json(object);
-        return 0;
+    while (again) {
+        if (!show_status(qmp, &again, &error)) {
+            return cli_fail("status", error, QMIG_OUTCOME_USAGE);
+        }
+        g_usleep(again ? WATCH_MS * 1000 : 0);
     }
-    qmig_migration_info_parse(&info, reply);
-    print_status(&info, state);
     return 0;
 }
 

@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Progress: a redrawn line on a terminal, one line for each iteration elsewhere. */
+/*
+ * Progress. On a terminal two lines, redrawn in place; what else there is to say scrolls away
+ * above them:
+ *
+ *     perform     [############........]  61 %  pass 3  left 3.10 s to 9.80 s
+ *       940 Mbit/s, dirtied 120 Mbit/s; pages: 39102 normal, 102394 zero, 2211 resent
+ *
+ * Nothing of the terminal is changed that would have to be put back.
+ */
 #include "cli/render.h"
 
-#include "qmp/client.h"
 #include "util/clock.h"
 #include "util/units.h"
 
@@ -17,6 +24,14 @@ enum {
     DEFAULT_COLUMNS = 80,
 };
 
+static bool
+can_redraw(void)
+{
+    const char *term = g_getenv("TERM");
+
+    return isatty(STDERR_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
+}
+
 bool
 cli_render_init(CliRender *render, const char *kind)
 {
@@ -24,7 +39,7 @@ cli_render_init(CliRender *render, const char *kind)
 
     *render = (CliRender){ 0 };
     if (kind == NULL || strcmp(kind, "auto") == 0) {
-        render->kind = isatty(STDERR_FILENO) ? CLI_PROGRESS_TTY : CLI_PROGRESS_PLAIN;
+        render->kind = can_redraw() ? CLI_PROGRESS_TTY : CLI_PROGRESS_PLAIN;
         return true;
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
@@ -39,10 +54,19 @@ cli_render_init(CliRender *render, const char *kind)
 void
 cli_render_end(CliRender *render)
 {
-    if (render->line_drawn) {
+    if (render->is_drawn) {
         fputc('\n', stderr);
-        render->line_drawn = false;
+        render->is_drawn = false;
     }
+}
+
+/* A line of text above the drawing, which is drawn anew below it. */
+static void
+say(CliRender *render, const char *text)
+{
+    fprintf(stderr, "%s%s\n", render->is_drawn ? "\r\033[K\033[1A\033[K" : "", text);
+    render->is_drawn = false;
+    render->drawn_us = 0;
 }
 
 /* One JSON object a line: {"event": kind, …}. Takes @object. */
@@ -65,6 +89,15 @@ new_event(const char *kind)
 }
 
 static void
+print_text_event(const char *kind, const char *key, const char *text)
+{
+    JsonObject *object = new_event(kind);
+
+    json_object_object_add(object, key, json_object_new_string(text));
+    print_event(object);
+}
+
+static void
 on_phase(void *data, QmigPhase phase)
 {
     CliRender *render = data;
@@ -72,10 +105,33 @@ on_phase(void *data, QmigPhase phase)
     if (render->kind == CLI_PROGRESS_PLAIN) {
         fprintf(stderr, "phase=%s\n", qmig_phase_name(phase));
     } else if (render->kind == CLI_PROGRESS_JSON) {
-        JsonObject *object = new_event("phase");
-        json_object_object_add(object, "phase",
-                               json_object_new_string(qmig_phase_name(phase)));
+        print_text_event("phase", "phase", qmig_phase_name(phase));
+    }
+}
+
+static void
+on_state(void *data, const char *status)
+{
+    CliRender *render = data;
+
+    if (render->kind == CLI_PROGRESS_JSON) {
+        print_text_event("state", "status", status);
+    }
+}
+
+static void
+on_decision(void *data, const char *what, const char *why)
+{
+    CliRender *render = data;
+    g_autofree char *text = g_strdup_printf("%s: %s", what, why);
+
+    if (render->kind == CLI_PROGRESS_JSON) {
+        JsonObject *object = new_event("decision");
+        json_object_object_add(object, "what", json_object_new_string(what));
+        json_object_object_add(object, "why", json_object_new_string(why));
         print_event(object);
+    } else if (render->kind != CLI_PROGRESS_NONE) {
+        say(render, text);
     }
 }
 
@@ -84,34 +140,30 @@ on_message(void *data, const char *text)
 {
     CliRender *render = data;
 
-    if (render->kind == CLI_PROGRESS_NONE) {
-        return;
-    }
     if (render->kind == CLI_PROGRESS_JSON) {
-        JsonObject *object = new_event("message");
-        json_object_object_add(object, "text", json_object_new_string(text));
-        print_event(object);
-        return;
+        print_text_event("message", "text", text);
+    } else if (render->kind != CLI_PROGRESS_NONE) {
+        say(render, text);
     }
-    /* Over the progress line, which is drawn anew below. */
-    fprintf(stderr, "%s%s\n", render->line_drawn ? "\r\033[K" : "", text);
-    render->line_drawn = false;
-    render->drawn_us = 0;
 }
+
+/* ---- the terminal ----------------------------------------------------------------------- */
 
 static char *
 left_text(const QmigProgress *p)
 {
-    g_autofree char *duration = NULL;
+    g_autofree char *min = NULL, *max = NULL;
 
-    if (p->phase > QMIG_PHASE_PERFORM) {
+    if (p->phase > QMIG_PHASE_PERFORM || p->left_min_ms < 0) {
         return g_strdup("");
     }
     if (p->left_max_ms < 0) {
-        return g_strdup(p->iteration > 0 ? "  left ?: dirtied faster than sent" : "");
+        return g_strdup("  dirtied faster than sent");
     }
-    duration = qmig_format_duration((uint64_t)p->left_max_ms);
-    return g_strdup_printf("  left %s", duration);
+    min = qmig_format_duration((uint64_t)p->left_min_ms);
+    max = qmig_format_duration((uint64_t)p->left_max_ms);
+    return strcmp(min, max) == 0 ? g_strdup_printf("  left %s", min)
+                                 : g_strdup_printf("  left %s to %s", min, max);
 }
 
 static int
@@ -125,24 +177,28 @@ columns(void)
 }
 
 static void
-draw_line(CliRender *render, const QmigProgress *p)
+draw(CliRender *render, const QmigProgress *p)
 {
     static const char full[] = "####################", none[] = "....................";
     g_autofree char *rate = qmig_format_rate(p->rate);
     g_autofree char *dirty = qmig_format_rate(p->dirty_rate);
     g_autofree char *left = left_text(p);
     int filled = (int)(p->percent * BAR_WIDTH / 100);
-    g_autofree char *line = g_strdup_printf(
-        "%-10s [%.*s%.*s] %3u%%  it %" G_GUINT64_FORMAT
-        "  %s  dirty %s  pages %" G_GUINT64_FORMAT " normal %" G_GUINT64_FORMAT
-        " zero %" G_GUINT64_FORMAT " resent%s",
+    int width = columns() - 1;
+    g_autofree char *first = g_strdup_printf(
+        "%-11s [%.*s%.*s] %3u %%  pass %" G_GUINT64_FORMAT "%s",
         qmig_phase_name(p->phase), filled, full, BAR_WIDTH - filled, none, p->percent,
-        p->iteration, rate, dirty, p->pages_normal, p->pages_zero, p->pages_resent, left);
+        p->iteration, left);
+    g_autofree char *second = g_strdup_printf(
+        "  %s, dirtied %s; pages: %" G_GUINT64_FORMAT " normal, %" G_GUINT64_FORMAT
+        " zero, %" G_GUINT64_FORMAT " resent",
+        rate, dirty, p->pages_normal, p->pages_zero, p->pages_resent);
 
-    /* A line that wraps could not be redrawn. All of it is ASCII. */
-    fprintf(stderr, "\r\033[K%.*s", columns() - 1, line);
+    /* Lines that wrap could not be redrawn. All of it is ASCII. */
+    fprintf(stderr, "%s\r\033[K%.*s\n\033[K%.*s", render->is_drawn ? "\033[1A" : "",
+            width, first, width, second);
     fflush(stderr);
-    render->line_drawn = true;
+    render->is_drawn = true;
     render->drawn_us = qmig_now_us();
 }
 
@@ -153,26 +209,36 @@ on_progress(void *data, const QmigProgress *p)
 
     if (render->kind == CLI_PROGRESS_TTY &&
         (p->percent == 100 || qmig_now_us() - render->drawn_us >= REDRAW_US)) {
-        draw_line(render, p);
+        draw(render, p);
     }
 }
+
+/* ---- iterations ------------------------------------------------------------------------- */
 
 static void
 iteration_json(const QmigProgress *p)
 {
     JsonObject *o = new_event("iteration");
+    const struct {
+        const char *name;
+        uint64_t value;
+    } members[] = {
+        { "iteration", p->iteration },
+        { "elapsed_ms", p->elapsed_ms },
+        { "transferred", p->transferred },
+        { "remaining", p->remaining },
+        { "rate", p->rate },
+        { "dirty_rate", p->dirty_rate },
+        { "pages_normal", p->pages_normal },
+        { "pages_zero", p->pages_zero },
+        { "pages_resent", p->pages_resent },
+        { "expected_downtime_ms", p->expected_downtime_ms },
+    };
 
-    json_object_object_add(o, "iteration", json_object_new_int64((int64_t)p->iteration));
-    json_object_object_add(o, "elapsed_ms",
-                           json_object_new_int64((int64_t)p->elapsed_ms));
-    json_object_object_add(o, "transferred",
-                           json_object_new_int64((int64_t)p->transferred));
-    json_object_object_add(o, "remaining", json_object_new_int64((int64_t)p->remaining));
-    json_object_object_add(o, "rate", json_object_new_int64((int64_t)p->rate));
-    json_object_object_add(o, "dirty_rate",
-                           json_object_new_int64((int64_t)p->dirty_rate));
-    json_object_object_add(o, "expected_downtime_ms",
-                           json_object_new_int64((int64_t)p->expected_downtime_ms));
+    for (size_t i = 0; i < G_N_ELEMENTS(members); i++) {
+        json_object_object_add(o, members[i].name,
+                               json_object_new_int64((int64_t)members[i].value));
+    }
     print_event(o);
 }
 
@@ -198,95 +264,9 @@ on_iteration(void *data, const QmigProgress *p)
 
 const QmigJobWatcher cli_render_watcher = {
     .phase = on_phase,
+    .state = on_state,
     .progress = on_progress,
     .iteration = on_iteration,
+    .decision = on_decision,
     .message = on_message,
 };
-
-/* ---- the report ------------------------------------------------------------------------ */
-
-static void row(const char *name, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
-
-static void
-row(const char *name, const char *fmt, ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    printf("  %-16s", name);
-    vprintf(fmt, ap);
-    putchar('\n');
-    va_end(ap);
-}
-
-static void
-report_iterations(JsonObject *stats)
-{
-    JsonObject *list = qmig_json_get(stats, "iterations", json_type_array);
-
-    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
-        JsonObject *it = json_object_array_get_idx(list, i);
-        g_autofree char *size = qmig_format_size((uint64_t)qmig_json_int(it, "bytes", 0));
-        g_autofree char *name = g_strdup_printf("pass %" G_GINT64_FORMAT,
-                                                qmig_json_int(it, "number", 0));
-        row(name,
-            "%-10s %8" G_GINT64_FORMAT " normal %8" G_GINT64_FORMAT
-            " zero %8" G_GINT64_FORMAT " resent  %6" G_GINT64_FORMAT " ms",
-            size, qmig_json_int(it, "normal", 0), qmig_json_int(it, "zero", 0),
-            qmig_json_int(it, "resent", 0), qmig_json_int(it, "duration_ms", 0));
-    }
-}
-
-static void
-report_stream(JsonObject *report)
-{
-    JsonObject *proxy = qmig_json_get(report, "proxy", json_type_object);
-    JsonObject *stats = qmig_json_get(qmig_json_get(proxy, "plugins", json_type_object),
-                                      "stats", json_type_object);
-    JsonObject *devices = qmig_json_get(stats, "devices", json_type_array);
-    JsonObject *notices = qmig_json_get(proxy, "notices", json_type_array);
-    g_autofree char *bytes = qmig_format_size((uint64_t)qmig_json_int(stats, "bytes", 0));
-    g_autofree char *state = qmig_format_size(
-        (uint64_t)qmig_json_int(stats, "device_bytes", 0));
-    g_autofree char *text = qmig_format_size(
-        (uint64_t)qmig_json_int(stats, "description_bytes", 0));
-
-    if (stats == NULL) {
-        return;
-    }
-    row("stream", "%s on the main channel, seen by the proxy", bytes);
-    report_iterations(stats);
-    row("device state", "%s in %zu sections, and %s describing it", state,
-        devices != NULL ? json_object_array_length(devices) : 0, text);
-    for (size_t i = 0; notices != NULL && i < json_object_array_length(notices); i++) {
-        row("notice", "%s",
-            json_object_get_string(json_object_array_get_idx(notices, i)));
-    }
-}
-
-void
-cli_render_report(JsonObject *report)
-{
-    JsonObject *ms = qmig_json_get(report, "ms", json_type_object);
-    JsonObject *ram = qmig_json_get(report, "ram", json_type_object);
-    g_autofree char *total = qmig_format_duration(
-        (uint64_t)qmig_json_int(ms, "migrate", 0));
-    g_autofree char *size = qmig_format_size((uint64_t)qmig_json_int(ram, "total", 0));
-    g_autofree char *sent = qmig_format_size(
-        (uint64_t)qmig_json_int(ram, "transferred", 0));
-    double blackout = qmig_json_double(ms, "blackout", -1);
-
-    printf("migrated: the guest is on the destination\n");
-    row("time", "%s", total);
-    row("memory", "%s, sent %s in %" G_GINT64_FORMAT " iterations", size, sent,
-        qmig_json_int(ram, "iterations", 0));
-    row("pages", "%" G_GINT64_FORMAT " normal, %" G_GINT64_FORMAT " zero",
-        qmig_json_int(ram, "pages_normal", 0), qmig_json_int(ram, "pages_zero", 0));
-    row("downtime", "%" G_GINT64_FORMAT " ms by QEMU's count",
-        qmig_json_int(ms, "downtime", 0));
-    if (blackout >= 0) {
-        row("blackout", "%.1f ms from the guest's stop to its running again", blackout);
-    }
-    report_stream(report);
-    fflush(stdout);
-}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A job's progress on stderr, and its report as text. The one writer of the terminal. */
+/* A job's progress on stderr. The one writer of the terminal while a migration runs. */
 #ifndef QMIG_CLI_RENDER_H
 #define QMIG_CLI_RENDER_H
 
@@ -7,25 +7,25 @@
 
 typedef enum {
     CLI_PROGRESS_NONE,
-    CLI_PROGRESS_TTY,   /* one line, redrawn in place */
-    CLI_PROGRESS_PLAIN, /* a line for each phase and iteration */
-    CLI_PROGRESS_JSON,  /* an object a line for each phase, iteration, message */
+    CLI_PROGRESS_TTY,   /* two lines, redrawn in place */
+    CLI_PROGRESS_PLAIN, /* a line for each phase, iteration, decision, message */
+    CLI_PROGRESS_JSON,  /* an object a line for each of those */
 } CliProgressKind;
 
 typedef struct {
     CliProgressKind kind;
-    bool line_drawn;  /* a line without newline stands on the terminal */
+    bool is_drawn;    /* the two lines stand on the terminal, the cursor at their end */
     int64_t drawn_us; /* when */
 } CliRender;
 
-/* "auto" (tty if stderr is one, else plain), "tty", "plain", "json", "none". False: none of
- * these. */
+/* "auto" (tty if stderr is one that can redraw, else plain), "tty", "plain", "json", "none".
+ * False: none of these. */
 bool cli_render_init(CliRender *render, const char *kind);
 extern const QmigJobWatcher cli_render_watcher; /* its data: a CliRender */
-/* Leave the terminal with a clean line. */
+/* Leave the terminal with the cursor on a line of its own. */
 void cli_render_end(CliRender *render);
 
-/* The report of qmig_job_report() for people, on stdout. */
-void cli_render_report(JsonObject *report);
+/* The report of qmig_job_report() for people, on stdout (report.c). */
+void cli_print_report(JsonObject *report);
 
 #endif

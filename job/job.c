@@ -200,6 +200,7 @@ check_wishes(QmigJob *job, const QmigPhaseRow *row, GError **error)
 {
     if (row->cancellable && qmig_cancel_is_raised(job->cancel)) {
         job->cancelled = true;
+        qmig_job_message(job, "cancelling");
         return qmig_set_error(error, QMIG_ERROR_CANCELLED, "cancelled");
     }
     if (row->cancellable && job->options->timeout_ms > 0 &&
@@ -280,10 +281,7 @@ give_advice(QmigJob *job)
             "Look at both sides with `qmig status`; do not continue either before "
             "the other is known to be gone.";
     } else if (is_untouched(job)) {
-        job->where = g_strdup(job->phase == QMIG_PHASE_BEGIN
-                                  ? "Nothing was changed."
-                                  : "Nothing was changed; the guest is on the source as "
-                                    "before.");
+        job->where = g_strdup("Nothing was touched; the guest is on the source.");
         job->next = "Put that right, and run `qmig migrate` again.";
     } else {
         job->where = g_strdup(

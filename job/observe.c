@@ -60,15 +60,30 @@ tell_progress(QmigJob *job)
     }
 }
 
+/* However it went away, whichever call noticed. */
+static bool
+tell_closed(const QmigSide *side, GError *local, GError **error)
+{
+    if (g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        g_error_free(local);
+        return qmig_set_error(error, QMIG_ERROR_CLOSED,
+                              "%s: QEMU closed its QMP connection: it has quit or died",
+                              side->label);
+    }
+    g_propagate_error(error, local);
+    return false;
+}
+
 bool
 qmig_job_observe(QmigJob *job, GError **error)
 {
     QmigQmpCall call = { .deadline = qmig_deadline_in_ms(qmig_job_patience_ms(job)) };
+    GError *local = NULL;
     QmigMigrationInfo info;
 
-    if (!qmig_side_dispatch(&job->source, error) ||
-        !qmig_qmp_query_migrate(job->source.qmp, &info, &call, error)) {
-        return false;
+    if (!qmig_side_dispatch(&job->source, &local) ||
+        !qmig_qmp_query_migrate(job->source.qmp, &info, &call, &local)) {
+        return tell_closed(&job->source, local, error);
     }
     g_autofree char *before = g_steal_pointer(&job->info.status_text);
     qmig_migration_info_clear(&job->info);

@@ -97,9 +97,10 @@ report_ram(const QmigJob *job)
     add_number(object, "transferred", now->transferred);
     add_number(object, "pages_zero", now->pages_zero);
     add_number(object, "pages_normal", now->pages_normal);
-    if (!job->options->direct) {
-        add_number(object, "pages_resent", now->pages_resent);
-    }
+    /* Only the proxy can tell. */
+    json_object_object_add(
+        object, "pages_resent",
+        job->options->direct ? NULL : json_object_new_int64((int64_t)now->pages_resent));
     add_number(object, "iterations", now->iteration);
     return object;
 }

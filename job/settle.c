@@ -284,7 +284,8 @@ qmig_job_settle(QmigJob *job)
     g_autoptr(GError) error = NULL;
 
     job->owner = find_owner(job, &error);
-    if (error != NULL) {
+    /* That it is gone has been said. */
+    if (error != NULL && !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
         qmig_job_message(job, "%s", error->message);
     }
 }
