@@ -4,8 +4,8 @@
  * meta-type, that refer to each other by name. Types have made-up names ("123"), so every
  * question starts at a command or event.
  *
- * The schema comes from a peer: a type may refer to one that is missing, or to itself. Walks
- * are therefore bounded in depth, and what is not found is "no".
+ * The schema comes from a peer: a type may refer to one that is missing, or to itself. A
+ * search therefore looks into each type once, and what is not found is "no".
  */
 #include "qmp/schema.h"
 
@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-/* Types within types on the way to one member: arrays of alternates of objects of unions. */
+/* Arrays of arrays: QEMU has none, and what refers to itself must end. */
 #define MAX_HOPS 16
 
 struct QmigSchema {
@@ -95,20 +95,25 @@ type_of(const QmigSchema *s, JsonObject *object, const char *key)
     return find(s, qmig_json_string(object, key), NULL);
 }
 
-static JsonObject *find_member(const QmigSchema *s, JsonObject *type, const char *name,
-                               size_t len, int hops);
+/* One search for a member; what was looked into need not be again, however types refer. */
+typedef struct {
+    const QmigSchema *schema;
+    const char *name; /* only the first len bytes */
+    size_t len;
+    GHashTable *seen; /* types, borrowed */
+} Search;
 
-/* The first type that member @name leads to, among the types a list of @key refers to. */
+static JsonObject *find_member(Search *search, JsonObject *type);
+
+/* The first type that the member leads to, among the types a list of @key refers to. */
 static JsonObject *
-find_in_list(const QmigSchema *s, JsonObject *type, const char *key, const char *name,
-             size_t len, int hops)
+find_in_list(Search *search, JsonObject *type, const char *key)
 {
     JsonObject *list = qmig_json_get(type, key, json_type_array);
 
     for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
-        JsonObject *next = type_of(s, json_object_array_get_idx(list, i), "type");
-        JsonObject *found = next != NULL ? find_member(s, next, name, len, hops - 1)
-                                         : NULL;
+        JsonObject *branch = json_object_array_get_idx(list, i);
+        JsonObject *found = find_member(search, type_of(search->schema, branch, "type"));
 
         if (found != NULL) {
             return found;
@@ -117,34 +122,34 @@ find_in_list(const QmigSchema *s, JsonObject *type, const char *key, const char 
     return NULL;
 }
 
-/* The type of the member whose name is the first @len bytes of @name. */
+/* The type of the member of @type (nullable). */
 static JsonObject *
-find_member(const QmigSchema *s, JsonObject *type, const char *name, size_t len, int hops)
+find_member(Search *search, JsonObject *type)
 {
     JsonObject *list = qmig_json_get(type, "members", json_type_array);
 
-    if (hops == 0) {
+    if (type == NULL || !g_hash_table_add(search->seen, type)) {
         return NULL;
     }
     if (is_meta(type, "array")) {
-        JsonObject *element = type_of(s, type, "element-type");
-        return element != NULL ? find_member(s, element, name, len, hops - 1) : NULL;
+        return find_member(search, type_of(search->schema, type, "element-type"));
     }
     if (is_meta(type, "alternate")) {
-        return find_in_list(s, type, "members", name, len, hops);
+        return find_in_list(search, type, "members");
     }
     if (!is_meta(type, "object") || list == NULL) {
         return NULL;
     }
     for (size_t i = 0; i < json_object_array_length(list); i++) {
         JsonObject *member = json_object_array_get_idx(list, i);
-        const char *found = qmig_json_string(member, "name");
+        const char *name = qmig_json_string(member, "name");
 
-        if (found != NULL && strlen(found) == len && memcmp(found, name, len) == 0) {
-            return type_of(s, member, "type");
+        if (name != NULL && strlen(name) == search->len &&
+            memcmp(name, search->name, search->len) == 0) {
+            return type_of(search->schema, member, "type");
         }
     }
-    return find_in_list(s, type, "variants", name, len, hops);
+    return find_in_list(search, type, "variants");
 }
 
 /* Walk "a.b.c" from @type. */
@@ -152,9 +157,11 @@ static JsonObject *
 walk(const QmigSchema *s, JsonObject *type, const char *path)
 {
     while (type != NULL) {
+        g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
         size_t len = strcspn(path, ".");
+        Search search = { .schema = s, .name = path, .len = len, .seen = seen };
 
-        type = find_member(s, type, path, len, MAX_HOPS);
+        type = find_member(&search, type);
         if (path[len] == '\0') {
             return type;
         }

@@ -156,6 +156,33 @@ test_liars(void)
     g_assert_false(qmig_schema_command_has_arg(s, "z", "a"));
 }
 
+/* Every type has all types as branches: 30 types must not take 30^30 steps. */
+static void
+test_breadth(void)
+{
+    const int n = 30;
+    g_autoptr(GString) text = g_string_new(
+        "[{\"name\":\"x\",\"meta-type\":\"command\",\"arg-type\":\"0\"}");
+    g_autoptr(GError) error = NULL;
+
+    for (int type = 0; type < n; type++) {
+        g_string_append_printf(text,
+                               ",{\"name\":\"%d\",\"meta-type\":\"object\","
+                               "\"members\":[],\"variants\":[",
+                               type);
+        for (int branch = 0; branch < n; branch++) {
+            g_string_append_printf(text, "%s{\"type\":\"%d\"}", branch > 0 ? "," : "",
+                                   branch);
+        }
+        g_string_append(text, "]}");
+    }
+    g_string_append(text, "]");
+    g_autoptr(QmigSchema) s = schema_of(text->str, &error);
+    g_assert_no_error(error);
+    g_assert_false(qmig_schema_command_has_arg(s, "x", "a"));
+    g_assert_false(qmig_schema_command_has_arg(s, "x", "a.b.c"));
+}
+
 static void
 test_malformed(void)
 {
@@ -179,6 +206,7 @@ main(int argc, char **argv)
     g_test_add_func("/schema/capabilities-and-parameters-are-listed", test_knob_lists);
     g_test_add_func("/schema/arguments-have-types", test_types);
     g_test_add_func("/schema/loops-and-missing-types-are-no", test_liars);
+    g_test_add_func("/schema/types-that-all-refer-to-all-end", test_breadth);
     g_test_add_func("/schema/malformed-entries-are-a-protocol-error", test_malformed);
     return g_test_run();
 }
