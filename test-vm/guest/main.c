@@ -64,7 +64,7 @@ tick(uint32_t ms)
 static void
 run(void)
 {
-    const uint32_t per_ms = w.rate == RATE_MAX ? MAX_RATE : w.rate;
+    const uint32_t per_ms = w.rate == RATE_MAX ? MAX_RATE : w.rate, batch = pages_batch();
     uint32_t last_ms = clock_ms(), due = 0; /* due: thousandths of a page */
 
     for (;;) {
@@ -77,12 +77,10 @@ run(void)
             due += per_ms * (passed < MAX_BACKLOG_MS ? passed : MAX_BACKLOG_MS);
             due = due < per_ms * MAX_BACKLOG_MS ? due : per_ms * MAX_BACKLOG_MS;
         }
-        for (n = 0; n < MAX_BATCH && due >= 1000; n++, due -= 1000) {
-            pages_write_one(ms);
-        }
-        if (n == 0) {
-            pages_check_one();
-        }
+        n = due / 1000 < batch ? due / 1000 : batch;
+        due -= n * 1000;
+        pages_write(n);
+        pages_check_one(); /* also when pages are written as fast as can be */
     }
 }
 

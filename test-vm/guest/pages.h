@@ -13,8 +13,11 @@ extern struct counters counters;
 
 void pages_fill(const struct workload *workload);
 
-/* Verify the next page in order, then write it. */
-void pages_write_one(uint32_t now_ms);
+/* Verify and write the next n pages in order. */
+void pages_write(uint32_t n);
+
+/* How many of them take about a third of a millisecond. */
+uint32_t pages_batch(void);
 
 /* Verify the next page of the background walk. */
 void pages_check_one(void);
