@@ -5,7 +5,7 @@
  * question starts at a command or event.
  *
  * The schema comes from a peer: a type may refer to one that is missing, or to itself. A
- * search therefore looks into each type once, and what is not found is "no".
+ * search therefore looks into each type once, not too deep, and what is not found is "no".
  */
 #include "qmp/schema.h"
 
@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-/* Arrays of arrays: QEMU has none, and what refers to itself must end. */
+/* Types within types on the way to one member: arrays of alternates of objects of unions. */
 #define MAX_HOPS 16
 
 struct QmigSchema {
@@ -101,9 +101,25 @@ typedef struct {
     const char *name; /* only the first len bytes */
     size_t len;
     GHashTable *seen; /* types, borrowed */
+    int depth;        /* of calls, each on the stack */
 } Search;
 
-static JsonObject *find_member(Search *search, JsonObject *type);
+static JsonObject *look_into(Search *search, JsonObject *type);
+
+/* The type of the member of @type (nullable). */
+static JsonObject *
+find_member(Search *search, JsonObject *type)
+{
+    JsonObject *found = NULL;
+
+    if (type != NULL && search->depth < MAX_HOPS &&
+        g_hash_table_add(search->seen, type)) {
+        search->depth++;
+        found = look_into(search, type);
+        search->depth--;
+    }
+    return found;
+}
 
 /* The first type that the member leads to, among the types a list of @key refers to. */
 static JsonObject *
@@ -122,15 +138,11 @@ find_in_list(Search *search, JsonObject *type, const char *key)
     return NULL;
 }
 
-/* The type of the member of @type (nullable). */
 static JsonObject *
-find_member(Search *search, JsonObject *type)
+look_into(Search *search, JsonObject *type)
 {
     JsonObject *list = qmig_json_get(type, "members", json_type_array);
 
-    if (type == NULL || !g_hash_table_add(search->seen, type)) {
-        return NULL;
-    }
     if (is_meta(type, "array")) {
         return find_member(search, type_of(search->schema, type, "element-type"));
     }

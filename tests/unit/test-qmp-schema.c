@@ -183,6 +183,27 @@ test_breadth(void)
     g_assert_false(qmig_schema_command_has_arg(s, "x", "a.b.c"));
 }
 
+/* A chain of types must not take a stack as deep as it is long. */
+static void
+test_chain(void)
+{
+    const int n = 300000;
+    g_autoptr(GString) text = g_string_new(
+        "[{\"name\":\"x\",\"meta-type\":\"command\",\"arg-type\":\"0\"}");
+    g_autoptr(GError) error = NULL;
+
+    for (int type = 0; type < n; type++) {
+        g_string_append_printf(text,
+                               ",{\"name\":\"%d\",\"meta-type\":\"array\","
+                               "\"element-type\":\"%d\"}",
+                               type, type + 1);
+    }
+    g_string_append(text, "]");
+    g_autoptr(QmigSchema) s = schema_of(text->str, &error);
+    g_assert_no_error(error);
+    g_assert_false(qmig_schema_command_has_arg(s, "x", "a"));
+}
+
 static void
 test_malformed(void)
 {
@@ -207,6 +228,7 @@ main(int argc, char **argv)
     g_test_add_func("/schema/arguments-have-types", test_types);
     g_test_add_func("/schema/loops-and-missing-types-are-no", test_liars);
     g_test_add_func("/schema/types-that-all-refer-to-all-end", test_breadth);
+    g_test_add_func("/schema/a-long-chain-of-types-is-no", test_chain);
     g_test_add_func("/schema/malformed-entries-are-a-protocol-error", test_malformed);
     return g_test_run();
 }
