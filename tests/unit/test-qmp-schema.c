@@ -194,8 +194,8 @@ test_chain(void)
 
     for (int type = 0; type < n; type++) {
         g_string_append_printf(text,
-                               ",{\"name\":\"%d\",\"meta-type\":\"array\","
-                               "\"element-type\":\"%d\"}",
+                               ",{\"name\":\"%d\",\"meta-type\":\"object\","
+                               "\"members\":[],\"variants\":[{\"type\":\"%d\"}]}",
                                type, type + 1);
     }
     g_string_append(text, "]");
