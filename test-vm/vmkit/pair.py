@@ -29,7 +29,7 @@ class Pair:
     """Both sides of a migration; the guest runs on the source, the destination is deferred.
 
     src, dst   Qemu; dst=None: the same
-    workload   of the bare guest: ws, rate, pattern, order, content, base (guest/README.md);
+    workload   of the bare guest: ws, rate, pattern, order, content, base (README.md);
                of the Linux guest: ws, rate in MiB (linux/README.md)
     fill       part of the RAM beyond the working set that holds real files' contents
     share      memory is one file per side below /dev/shm, so that sides can be compared
