@@ -224,6 +224,14 @@ take_lines(QmigQmp *qmp, GError **error)
     }
 }
 
+static bool
+tell_closed(const QmigQmp *qmp, GError **error)
+{
+    return qmig_set_error(error, QMIG_ERROR_CLOSED,
+                          "%s: QEMU closed its QMP connection: it has quit or died",
+                          qmp->where);
+}
+
 /* Read once; waits until @deadline for the first byte. */
 static bool
 read_some(QmigQmp *qmp, QmigDeadline deadline, const QmigCancel *cancel, GError **error)
@@ -240,9 +248,7 @@ read_some(QmigQmp *qmp, QmigDeadline deadline, const QmigCancel *cancel, GError 
         return false;
     }
     if (n <= 0) {
-        return qmig_set_error(error, QMIG_ERROR_CLOSED,
-                              "%s: QEMU closed its QMP connection: it has quit or died",
-                              qmp->where);
+        return tell_closed(qmp, error);
     }
     if (!qmig_qmp_framer_push(qmp->framer, buffer, (size_t)n, error)) {
         g_prefix_error(error, "%s: ", qmp->where);
@@ -281,6 +287,7 @@ static bool
 send_command(QmigQmp *qmp, const char *text, size_t len, int fd, QmigDeadline deadline,
              const QmigCancel *cancel, GError **error)
 {
+    g_autoptr(GError) local = NULL;
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -308,13 +315,17 @@ send_command(QmigQmp *qmp, const char *text, size_t len, int fd, QmigDeadline de
         text++;
         len--;
     }
-    if (!qmig_socket_write_all(qmp->fd, text, len, deadline, cancel, error)) {
-        g_prefix_error(error, "%s: sending: ", qmp->where);
-        /* QEMU may have half of it: what is sent later must not complete it. */
-        shutdown(qmp->fd, SHUT_WR);
-        return false;
+    if (qmig_socket_write_all(qmp->fd, text, len, deadline, cancel, &local)) {
+        return true;
     }
-    return true;
+    /* QEMU may have half of it: what is sent later must not complete it. */
+    shutdown(qmp->fd, SHUT_WR);
+    if (g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        return tell_closed(qmp, error);
+    }
+    g_propagate_prefixed_error(error, g_steal_pointer(&local),
+                               "%s: sending: ", qmp->where);
+    return false;
 }
 
 /* Read until the reply to @id is there. */
