@@ -21,6 +21,8 @@ enum {
     DEFAULT_TIMEOUT_MS = 10000,
     /* Events nobody takes: far more than any phase waits through. */
     MAX_EVENTS = 10000,
+    /* Reads of 16 KiB in one dispatch: its caller has another side to look after. */
+    MAX_DISPATCH_READS = 8,
     /* Bytes kept of an error text; QEMU's own have a few hundred. */
     MAX_ERROR_TEXT = 4096,
 };
@@ -262,7 +264,7 @@ qmig_qmp_dispatch(QmigQmp *qmp, GError **error)
 {
     struct pollfd pollfd = { .fd = qmp->fd, .events = POLLIN };
 
-    while (poll(&pollfd, 1, 0) > 0) {
+    for (int i = 0; i < MAX_DISPATCH_READS && poll(&pollfd, 1, 0) > 0; i++) {
         if (!read_some(qmp, qmig_deadline_in_ms(1000), NULL, error)) {
             return false;
         }

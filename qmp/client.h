@@ -68,7 +68,8 @@ bool qmig_qmp_execute(QmigQmp *qmp, const char *command, JsonObject *arguments,
 /* QEMU's class of the last QMP error ("CommandNotFound", "GenericError", …), "" if none. */
 const char *qmig_qmp_error_class(const QmigQmp *qmp);
 
-/* Read what is there without waiting, queueing events. Errors: CLOSED, PROTOCOL, IO. */
+/* Read what is there without waiting, queueing events; of a flood only the first 128 KiB, the
+ * descriptor staying readable. Errors: CLOSED, PROTOCOL, IO. */
 bool qmig_qmp_dispatch(QmigQmp *qmp, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* The oldest queued event, or NULL; reads nothing. (transfer full)

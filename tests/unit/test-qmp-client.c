@@ -433,6 +433,31 @@ test_flood(void)
 }
 
 static void
+test_flooded_dispatch(void)
+{
+    static const FakeStep steps[] = { FAKE_HELLO, { FAKE_FLOOD, "STOP" } };
+    FakeQemu *fake = fake_qemu_new(steps, 0);
+    QmigQmp *q = connect_to(fake);
+    g_autoptr(GError) error = NULL;
+    size_t n_events = 0;
+
+    /* Until the socket is full: it holds more than a dispatch may read. */
+    g_usleep(SOON_MS * 1000);
+    g_assert_true(qmig_qmp_dispatch(q, &error));
+    for (;;) {
+        g_autoptr(QmigQmpEvent) event = qmig_qmp_take_event(q);
+        if (event == NULL) {
+            break;
+        }
+        n_events++;
+    }
+    /* An event of the flood has some 20 KB. */
+    g_assert_cmpuint(n_events, <=, 128 * 1024 / 20000);
+    qmig_qmp_free(q);
+    fake_qemu_finish_early(fake);
+}
+
+static void
 test_cancel(void)
 {
     static const FakeStep steps[] = { FAKE_HELLO, { FAKE_EXPECT, "x" }, { FAKE_HANG } };
@@ -748,6 +773,7 @@ main(int argc, char **argv)
     T("nothing-follows-half-a-command", test_half_a_command);
     T("a-hanging-peer-ends-at-the-deadline", test_hang);
     T("a-flooding-peer-ends-at-the-deadline", test_flood);
+    T("a-flooding-peer-does-not-hold-dispatch", test_flooded_dispatch);
     T("cancel-ends-the-wait", test_cancel);
     T("a-late-reply-is-dropped", test_late_reply);
     T("a-reply-before-garbage-is-nobody-elses", test_reply_before_garbage);
