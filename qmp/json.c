@@ -2,6 +2,8 @@
 /* Reading replies whose members may be absent or of another type. */
 #include "qmp/client.h"
 
+#include <math.h>
+
 JsonObject *
 qmig_json_get(JsonObject *object, const char *key, enum json_type type)
 {
@@ -25,10 +27,16 @@ qmig_json_int(JsonObject *object, const char *key, int64_t fallback)
 double
 qmig_json_double(JsonObject *object, const char *key, double fallback)
 {
-    JsonObject *member = qmig_json_get(object, key, json_type_double);
+    JsonObject *real = qmig_json_get(object, key, json_type_double);
+    JsonObject *whole = qmig_json_get(object, key, json_type_int);
 
-    return member != NULL ? json_object_get_double(member)
-                          : (double)qmig_json_int(object, key, (int64_t)fallback);
+    if (whole != NULL) {
+        return (double)json_object_get_int64(whole);
+    }
+    /* json-c reads NaN and Infinity, which JSON does not have. */
+    return real != NULL && isfinite(json_object_get_double(real))
+               ? json_object_get_double(real)
+               : fallback;
 }
 
 bool

@@ -133,6 +133,21 @@ test_nonsense(void)
     }
 }
 
+static void
+test_doubles(void)
+{
+    g_autoptr(JsonObject) object = json_tokener_parse(
+        "{\"real\": 1.5, \"whole\": 3, \"nan\": NaN, \"huge\": Infinity, \"text\": \"2\"}");
+
+    g_assert_cmpfloat(qmig_json_double(object, "real", 0.5), ==, 1.5);
+    g_assert_cmpfloat(qmig_json_double(object, "whole", 0.5), ==, 3);
+    g_assert_cmpfloat(qmig_json_double(object, "nan", 0.5), ==, 0.5);
+    g_assert_cmpfloat(qmig_json_double(object, "huge", 0.5), ==, 0.5);
+    g_assert_cmpfloat(qmig_json_double(object, "text", 0.5), ==, 0.5);
+    g_assert_cmpfloat(qmig_json_double(object, "absent", 0.5), ==, 0.5);
+    g_assert_cmpfloat(qmig_json_double(NULL, "absent", -1e300), ==, -1e300);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -143,5 +158,6 @@ main(int argc, char **argv)
     g_test_add_func("/migration-info/a-destination-tells-where-it-listens", test_address);
     g_test_add_func("/migration-info/an-unknown-status-is-in-progress", test_statuses);
     g_test_add_func("/migration-info/nonsense-counts-as-absent", test_nonsense);
+    g_test_add_func("/json/what-is-no-finite-number-is-the-fallback", test_doubles);
     return g_test_run();
 }
