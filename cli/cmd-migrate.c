@@ -2,6 +2,7 @@
 /* qmig migrate SOURCE DESTINATION. Options that mean the same as virsh's carry its names. */
 #include "cli/cli.h"
 #include "cli/render.h"
+#include "qmp/knobs.h"
 #include "util/error.h"
 #include "util/units.h"
 
@@ -11,9 +12,9 @@
 
 /* What the command line said, before it is understood. */
 static struct {
-    char *migrate_uri, *listen, *bandwidth, *downtime, *timeout, *cache, *progress;
+    char *migrate_uri, *listen, *bandwidth, *downtime, *timeout, *cache, *progress,
+        *connections;
     char **plugins, **set, **cap, **methods;
-    int connections;
     gboolean direct, suspend, keep_source, parallel, compressed, auto_converge, json;
 } arg;
 
@@ -26,7 +27,7 @@ static const GOptionEntry entries[] = {
       "TIME" },
     { "parallel", 0, 0, G_OPTION_ARG_NONE, &arg.parallel, "several connections (multifd)",
       NULL },
-    { "parallel-connections", 0, 0, G_OPTION_ARG_INT, &arg.connections,
+    { "parallel-connections", 0, 0, G_OPTION_ARG_STRING, &arg.connections,
       "how many; implies --parallel", "N" },
     { "compressed", 0, 0, G_OPTION_ARG_NONE, &arg.compressed,
       "same as --comp-methods xbzrle", NULL },
@@ -131,10 +132,9 @@ take_knobs(QmigJobOptions *options, GError **error)
     if (!take_methods(options, error)) {
         return false;
     }
-    if (arg.connections != 0) {
-        g_autofree char *text = g_strdup_printf("%d", arg.connections);
+    if (arg.connections != NULL) {
         arg.parallel = TRUE;
-        ask_parameter(options, "multifd-channels", text);
+        ask_parameter(options, "multifd-channels", arg.connections);
     }
     if (arg.parallel) {
         ask_capability(options, "multifd");
@@ -157,6 +157,39 @@ take_knobs(QmigJobOptions *options, GError **error)
     return true;
 }
 
+/* What can be judged without a QEMU: is it of the kind asked for, and its value well-formed? */
+static bool
+check_knobs(const QmigJobOptions *options, GError **error)
+{
+    json_object_object_foreach(options->capabilities, capability, state)
+    {
+        const QmigKnob *knob = qmig_knob_find(capability);
+        (void)state;
+        if (knob != NULL && knob->kind != QMIG_KNOB_CAPABILITY) {
+            return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                                  "--cap: \"%s\" is a parameter: give it by --set",
+                                  capability);
+        }
+    }
+    json_object_object_foreach(options->parameters, name, text)
+    {
+        const QmigKnob *knob = qmig_knob_find(name);
+        g_autoptr(JsonObject) value = NULL;
+        if (knob != NULL && knob->kind != QMIG_KNOB_PARAMETER) {
+            return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                                  "--set: \"%s\" is a capability: give it by --cap",
+                                  name);
+        }
+        value = knob != NULL ? qmig_knob_parse_value(name, json_object_get_string(text),
+                                                     NULL, error)
+                             : NULL;
+        if (knob != NULL && value == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool
 take_address(const char *text, QmigAddress **address, GError **error)
 {
@@ -175,7 +208,7 @@ take_options(char **argv, GError **error)
         !take_address(argv[2], &options->destination, error) ||
         !take_address(arg.migrate_uri, &options->migrate_uri, error) ||
         !take_address(arg.listen, &options->listen, error) ||
-        !take_knobs(options, error) ||
+        !take_knobs(options, error) || !check_knobs(options, error) ||
         (arg.timeout != NULL &&
          !qmig_parse_duration(arg.timeout, &options->timeout_ms, error))) {
         return NULL;

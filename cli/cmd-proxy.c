@@ -33,8 +33,8 @@ static const char description[] =
     "source has sent its first bytes.\n\n"
     "Exit: 0 carried to its end, 1 usage, 3 failed, 4 stopped by a signal.\n";
 
-/* SIGINT and SIGTERM as a descriptor; blocked before any thread starts, so that all inherit
- * that. */
+/* SIGINT, SIGTERM and SIGHUP as a descriptor; blocked before any thread starts, so that all
+ * inherit that. */
 static int
 open_signals(void)
 {
@@ -43,6 +43,7 @@ open_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
@@ -63,8 +64,8 @@ start(GError **error)
         return NULL;
     }
     destination = qmig_address_parse(arg.connect, error);
-    /* Low ports and sockets of other users are opened with what the user has; after that the
-     * proxy only needs to connect. */
+    /* Before the proxy's threads start, hence before it listens: ports below 1024 are not for
+     * it. */
     if (destination == NULL ||
         !qmig_privs_drop(listen->kind == QMIG_ADDRESS_UNIX ||
                              destination->kind == QMIG_ADDRESS_UNIX,

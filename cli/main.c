@@ -2,6 +2,8 @@
 /* qmig: the table of subcommands. */
 #include "cli/cli.h"
 
+#include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -62,6 +64,9 @@ main(int argc, char **argv)
     const char *name = argc > 1 ? argv[1] : "";
     const CliCommand *command;
 
+    /* Whoever read our output may go; a migration must not be torn by that. */
+    signal(SIGPIPE, SIG_IGN);
+    setlocale(LC_CTYPE, "");
     if (name[0] == '\0') {
         usage(stderr);
         return 1;

@@ -115,7 +115,13 @@ def wrong_values_are_refused():
              (("--timeout=5parsecs",), "unknown unit \"parsecs\""),
              (("--timeout=soon",), "\"soon\" is no number"),
              (("--timeout=-5s",), "\"-5s\" is no number"),
-             (("--parallel-connections=many",), "many"),
+             (("--parallel-connections=many",), "\"many\" is no whole number"),
+             (("--parallel-connections=0",), "0 is out of range 1 to 255"),
+             (("--bandwidth=5parsecs",), "max-bandwidth: rate: unknown unit \"parsecs\""),
+             (("--downtime=-1ms",), "\"-1ms\" is no number"),
+             (("--comp-xbzrle-cache=1",), "out of range"),
+             (("--set=xbzrle=on",), "\"xbzrle\" is a capability"),
+             (("--cap=downtime-limit",), "\"downtime-limit\" is a parameter"),
              (("--comp-methods=mt",), "\"mt\", wanted xbzrle, zlib or zstd"),
              (("--migrateuri=nowhere",), "\"nowhere\": expected unix:PATH, tcp:HOST:PORT"),
              (("--listen=tcp:localhost",), "\"tcp:localhost\": no port"),
@@ -398,6 +404,20 @@ def signal_ends_hanging_migrate():
         check(report["outcome"] == "cancelled" and report["guest"] == "source", out)
 
 
+def lost_reader_ends_nothing():
+    """Nobody reads stderr any more: no signal ends a migration halfway; the exit code stays."""
+    with scratch() as path:
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = subprocess.run([QMIG, "migrate", f"{path}/src", f"{path}/dst"],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=writer, timeout=20, check=False)
+        finally:
+            os.close(writer)
+        check(done.returncode == 2, f"exit 2, got {done.returncode}")
+
+
 # ---- the proxy alone ----------------------------------------------------------------------------
 
 class Proxy:
@@ -479,8 +499,8 @@ def proxy_names_lost_destination():
 
 
 def proxy_ends_on_signals():
-    """SIGTERM and SIGINT: exit 4, the socket is gone; also while a source is connected."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    """SIGTERM, SIGINT and SIGHUP: exit 4, the socket is gone; also while a source is connected."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         for connected in (False, True):
             with scratch() as path, Proxy(f"--listen=unix:{path}/in",
                                           f"--connect=unix:{path}/out") as proxy:
@@ -587,10 +607,10 @@ def check_of_real_qemus():
     """Two QEMUs that do not fit: exit 2, all problems told at once, no setting changed."""
     with real_qemu() as (first, again), real_qemu("-S") as (other, there):
         before = [Run("caps", "--json", each).expect(0).out for each in (again, there)]
-        done = Run("migrate", "--json", "--bandwidth=5parsecs", "--cap=no-such",
-                   "--set=nor-this=1", "--cap=postcopy-ram", first, other)
-        done.expect(2, "wanted \"inmigrate\"", "\"parsecs\"", "no-such", "nor-this",
-                    "postcopy-ram", "Nothing was ")
+        done = Run("migrate", "--json", "--cap=no-such", "--set=nor-this=1",
+                   "--cap=postcopy-ram", first, other)
+        done.expect(2, "wanted \"inmigrate\"", "no-such", "nor-this", "postcopy-ram",
+                    "Nothing was ")
         report = json.loads(done.out)
         check_report(report, "qmig-migrate")
         check(report["phase"] == "check" and report["source"]["machine"] == "none", done.out)
@@ -610,10 +630,11 @@ TESTS = [
     ("a QEMU that hangs, lies or closes ends status, caps and cancel in time",
      bad_peer_ends_status),
     ("a signal ends a migrate whose source hangs", signal_ends_hanging_migrate),
+    ("a reader of stderr that goes away does not end migrate", lost_reader_ends_nothing),
     ("proxy without address or with a bad plugin is exit 1", proxy_needs_addresses),
     ("proxy: garbage from the source is exit 3, and no socket is left", proxy_refuses_garbage),
     ("proxy: a destination that is not there is exit 3 and named", proxy_names_lost_destination),
-    ("proxy: SIGTERM and SIGINT are exit 4, and no socket is left", proxy_ends_on_signals),
+    ("proxy: SIGTERM, SIGINT and SIGHUP are exit 4, and no socket is left", proxy_ends_on_signals),
     ("proxy: tells the port the kernel chose", proxy_tells_its_port),
     ("plugins lists the built-in ones and knows no others", plugins_are_listed),
     ("status of a real QEMU", status_of_real_qemu),
