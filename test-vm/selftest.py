@@ -84,7 +84,7 @@ def test_corruption(qemu):
         for page, offset, what in ((7, 4, "header"), (300, 2000, "body")):
             plant(pair.src, BASE + page * PAGE + offset, b"\xde\xad\xbe\xef")
             until(lambda n=page: any(f"page={n} " in line for line in pair.src.ticks.corrupt),
-                  f"a report of the planted {what}", 30)
+                  f"a report of the planted {what}")
         until(lambda: pair.src.ticks.status.errors == 2, "the counter")
         print(f"# {pair.src.ticks.corrupt}")
 

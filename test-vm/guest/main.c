@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The guest: dirty memory at a rate, check it, tick every millisecond. */
+/* The guest: dirty memory at a rate, check it, tick every millisecond, sleep in between. */
 #include "clock.h"
 #include "fw-cfg.h"
 #include "io.h"
@@ -7,10 +7,12 @@
 #include "pages.h"
 #include "pool.h"
 #include "serial.h"
+#include "sleep.h"
 #include "workload.h"
 
 #define TICKS_PER_LINE 50u
-#define MAX_BATCH 16u /* pages between two looks at the clock, about 0.3 ms */
+#define MAX_BATCH 16u    /* pages between two looks at the clock, about 0.3 ms */
+#define CHECKS_PER_MS 4u /* by the walk; what is left of the millisecond is slept */
 #define MAX_BACKLOG_MS 100u
 #define MAX_RATE 10000000u
 
@@ -80,7 +82,12 @@ run(void)
         n = due / 1000 < batch ? due / 1000 : batch;
         due -= n * 1000;
         pages_write(n);
-        pages_check_one(); /* also when pages are written as fast as can be */
+        if (due >= 1000) {
+            pages_check(1);
+        } else {
+            pages_check(CHECKS_PER_MS);
+            sleep_until_tick();
+        }
     }
 }
 
@@ -98,5 +105,6 @@ guest_main(void *multiboot)
     print_char('\n');
     pool_init(w.content);
     pages_fill(&w);
+    sleep_init();
     run();
 }

@@ -16,7 +16,7 @@
 #include "pool.h"
 #include "serial.h"
 
-#define BODY_CHECK_EVERY 4u
+#define BODY_CHECK_EVERY 16u
 #define MAX_REPORTS 1000u /* corruption lines; beyond that they are only counted */
 #define SUM_STEP 0x9e3779b1u
 #define FILL_CHUNK (POOL_TAKE_MAX / PAGE_SIZE) /* pages */
@@ -240,8 +240,8 @@ pages_batch(void)
     return w.pattern != PATTERN_WORD ? 2 : w.order == ORDER_SEQUENTIAL ? 48 : 16;
 }
 
-void
-pages_check_one(void)
+static void
+check_one(void)
 {
     uint32_t number = next_check++;
 
@@ -257,5 +257,13 @@ pages_check_one(void)
         if (!quarter_is_good(number, (walk_round / BODY_CHECK_EVERY) % QUARTERS)) {
             repair(number);
         }
+    }
+}
+
+void
+pages_check(uint32_t n)
+{
+    while (n--) {
+        check_one();
     }
 }

@@ -19,5 +19,5 @@ void pages_write(uint32_t n);
 /* How many of them take about a third of a millisecond. */
 uint32_t pages_batch(void);
 
-/* Verify the next page of the background walk. */
-void pages_check_one(void);
+/* Verify the next n pages of the background walk. */
+void pages_check(uint32_t n);
