@@ -79,11 +79,32 @@ set_where(QmigQmp *qmp, const char *command)
     qmp->where = g_strconcat(qmp->label, command != NULL ? ": " : NULL, command, NULL);
 }
 
+/*
+ * A peer's text as one line, of at most @max bytes and valid UTF-8, whatever the peer put into
+ * it: texts end up on terminals, in logs and in JSON. (transfer full)
+ */
+static char *
+one_line(const char *text, size_t max)
+{
+    g_autofree char *start = g_strndup(text, max);
+    g_autofree char *valid = g_utf8_make_valid(start, -1);
+    GString *line = g_string_new(NULL);
+
+    for (const char *p = valid; *p != '\0'; p = g_utf8_next_char(p)) {
+        gunichar c = g_utf8_get_char(p);
+        /* Of C1 too: a terminal takes U+009B for an escape sequence. */
+        g_string_append_unichar(line, g_unichar_iscntrl(c) ? ' ' : c);
+    }
+    return g_strchomp(g_string_free(line, FALSE));
+}
+
 static bool
 protocol_error(const QmigQmp *qmp, GError **error, const char *what, JsonObject *object)
 {
-    return qmig_set_error(error, QMIG_ERROR_PROTOCOL, "%s: QMP: %s: %.200s", qmp->where,
-                          what, json_object_to_json_string(object));
+    g_autofree char *shown = one_line(json_object_to_json_string(object), 200);
+
+    return qmig_set_error(error, QMIG_ERROR_PROTOCOL, "%s: QMP: %s: %s", qmp->where, what,
+                          shown);
 }
 
 /* QEMU's wall clock in microseconds; -1 when it could not tell, or tells nonsense. */
@@ -371,13 +392,11 @@ read_reply(QmigQmp *qmp, const char *command, JsonObject *reply, JsonObject **re
         if (class == NULL || desc == NULL) {
             return protocol_error(qmp, error, "error without class or text", reply);
         }
-        /* One line, whatever the peer put into it: texts end up on terminals and in logs. */
-        g_autofree char *text = g_strndup(desc, MAX_ERROR_TEXT);
-        g_strdelimit(text, "\a\b\t\n\v\f\r\033", ' ');
+        g_autofree char *text = one_line(desc, MAX_ERROR_TEXT);
         g_free(qmp->error_class);
-        qmp->error_class = g_strdup(class);
+        qmp->error_class = one_line(class, MAX_ERROR_TEXT);
         return qmig_set_error(error, QMIG_ERROR_QMP, "%s: %s: %s: %s", qmp->label,
-                              command, class, g_strchomp(text));
+                              command, qmp->error_class, text);
     }
     json_object_object_get_ex(reply, "return", &value);
     if (result != NULL) {
@@ -406,7 +425,7 @@ qmig_qmp_execute(QmigQmp *qmp, const char *command, JsonObject *arguments,
     json_object_object_add(request, "id", json_object_new_int64(qmp->next_id));
     text = json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN);
     g_autofree char *line = g_strconcat(text, "\n", NULL);
-    g_debug("%s: > %s", qmp->label, text);
+    g_debug("%s: > %.1000s", qmp->label, text);
 
     g_clear_pointer(&qmp->error_class, g_free);
     set_where(qmp, command);
