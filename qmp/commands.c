@@ -80,18 +80,23 @@ parse_socket_address(JsonObject *list)
     return NULL;
 }
 
-/* A list of strings as one. */
+/* The strings of a list as one; NULL when there are none. */
 static char *
 join(JsonObject *list)
 {
-    GString *text = list != NULL ? g_string_new(NULL) : NULL;
+    g_autoptr(GPtrArray) texts = g_ptr_array_new();
 
     for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
-        g_string_append_printf(
-            text, "%s%s", i > 0 ? "; " : "",
-            json_object_get_string(json_object_array_get_idx(list, i)));
+        JsonObject *text = json_object_array_get_idx(list, i);
+        if (json_object_is_type(text, json_type_string)) {
+            g_ptr_array_add(texts, (gpointer)json_object_get_string(text));
+        }
     }
-    return text != NULL ? g_string_free(text, FALSE) : NULL;
+    if (texts->len == 0) {
+        return NULL;
+    }
+    g_ptr_array_add(texts, NULL);
+    return g_strjoinv("; ", (char **)texts->pdata);
 }
 
 void
@@ -223,15 +228,16 @@ JsonObject *
 qmig_qmp_get_capabilities(QmigQmp *qmp, GError **error)
 {
     g_autoptr(JsonObject) reply = NULL;
-    JsonObject *states = json_object_new_object();
 
     if (!qmig_qmp_execute(qmp, "query-migrate-capabilities", NULL, &reply, NULL, error)) {
-        json_object_put(states);
         return NULL;
     }
-    for (size_t i = 0; json_object_is_type(reply, json_type_array) &&
-                       i < json_object_array_length(reply);
-         i++) {
+    if (!json_object_is_type(reply, json_type_array)) {
+        bad_reply(qmp, "query-migrate-capabilities", reply, error);
+        return NULL;
+    }
+    JsonObject *states = json_object_new_object();
+    for (size_t i = 0; i < json_object_array_length(reply); i++) {
         JsonObject *entry = json_object_array_get_idx(reply, i);
         const char *name = qmig_json_string(entry, "capability");
         if (name != NULL) {

@@ -119,7 +119,7 @@ test_nonsense(void)
         "{\"ram\": {\"total\": -1, \"mbps\": \"fast\"}, \"error-desc\": {}}",
         "{\"socket-address\": {}, \"blocked-reasons\": \"x\"}",
         "{\"socket-address\": [1], \"blocked-reasons\": [1, null, {}]}",
-        "{\"socket-address\": []}",
+        "{\"socket-address\": [], \"blocked-reasons\": []}",
         "[]",
     };
 
@@ -130,6 +130,7 @@ test_nonsense(void)
         g_assert_cmpint(info.status, ==, QMIG_STATUS_NONE);
         g_assert_cmpuint(info.total, ==, 0);
         g_assert_null(info.socket_address);
+        g_assert_null(info.blocked);
     }
 }
 
