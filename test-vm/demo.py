@@ -54,7 +54,7 @@ def choose_link(rate):
         return None
     try:
         return vm.Link(rate=rate)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, vm.VmError) as error:
         say(f"No limited link here ({error}): the link is an unlimited unix socket.")
         return None
 
