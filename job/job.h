@@ -57,9 +57,12 @@ typedef struct {
     JsonObject *capabilities; /* {name: true}: asked for */
     JsonObject *parameters;   /* {name: text}: asked for, as the user wrote them */
     uint64_t timeout_ms;      /* from begin until the source is done; 0 = none */
-    bool direct;              /* no proxy */
-    bool suspend;             /* leave the guest paused on the destination */
-    bool keep_source;         /* do not quit the source: it stays, stopped */
+    uint32_t
+        patience_ms;  /* how long the source may take to answer, besides three times its
+                                 downtime limit, before it counts as hung; 0 = 10 000 */
+    bool direct;      /* no proxy */
+    bool suspend;     /* leave the guest paused on the destination */
+    bool keep_source; /* do not quit the source: it stays, stopped */
 } QmigJobOptions;
 
 QmigJobOptions *qmig_job_options_new(void);

@@ -81,9 +81,17 @@ qmig_job_observe(QmigJob *job, GError **error)
     GError *local = NULL;
     QmigMigrationInfo info;
 
-    if (!qmig_side_dispatch(&job->source, &local) ||
-        !qmig_qmp_query_migrate(job->source.qmp, &info, &call, &local)) {
+    /* Events that came before the answer are taken in before it is judged. A source may be
+     * gone by the time its "completed" is read: that word stands. */
+    if (!qmig_qmp_query_migrate(job->source.qmp, &info, &call, &local)) {
         return tell_closed(&job->source, local, error);
+    }
+    if (!qmig_side_dispatch(&job->source, &local)) {
+        if (info.status != QMIG_STATUS_COMPLETED) {
+            qmig_migration_info_clear(&info);
+            return tell_closed(&job->source, local, error);
+        }
+        g_clear_error(&local);
     }
     g_autofree char *before = g_steal_pointer(&job->info.status_text);
     qmig_migration_info_clear(&job->info);
@@ -99,6 +107,7 @@ qmig_job_observe(QmigJob *job, GError **error)
 bool
 qmig_job_guest_has_stopped(QmigJob *job, bool *stopped, GError **error)
 {
+    QmigQmpCall call = { .deadline = qmig_deadline_in_ms(qmig_job_patience_ms(job)) };
     int64_t seen_us = MAX(job->source.stopped_us, job->source.resumed_us);
     g_autofree char *state = NULL;
     bool running;
@@ -107,7 +116,7 @@ qmig_job_guest_has_stopped(QmigJob *job, bool *stopped, GError **error)
     if (seen_us == job->guest_seen_us) {
         return true;
     }
-    if (!qmig_qmp_query_status(job->source.qmp, &running, &state, NULL, error)) {
+    if (!qmig_qmp_query_status(job->source.qmp, &running, &state, &call, error)) {
         return false;
     }
     job->guest_seen_us = seen_us;

@@ -198,6 +198,15 @@ tell_failure(QmigJob *job, GError **error)
     return qmig_set_error(error, QMIG_ERROR_STATE, "%s", text->str);
 }
 
+/* `migrate` sets a status before it answers; one that does not come will never. */
+static bool
+check_begun(QmigJob *job, GError **error)
+{
+    return qmig_now_us() - job->perform_us < (int64_t)qmig_job_patience_ms(job) * 1000 ||
+           qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                          "source: it accepted `migrate`, and does not migrate");
+}
+
 /* What the source's status means while memory is copied. */
 static QmigStep
 judge(QmigJob *job, GError **error)
@@ -218,6 +227,7 @@ judge(QmigJob *job, GError **error)
     case QMIG_STATUS_COMPLETED:
         return QMIG_STEP_NEXT;
     case QMIG_STATUS_NONE:
+        return check_begun(job, error) ? QMIG_STEP_AGAIN : QMIG_STEP_FAILED;
     case QMIG_STATUS_SETUP:
     case QMIG_STATUS_ACTIVE:
     case QMIG_STATUS_PRE_SWITCHOVER:
@@ -339,16 +349,33 @@ finish_enter(QmigJob *job, GError **error)
                (int)shut);
 }
 
+/* Once it was told to run the guest there is no way back: one answer that goes wrong is asked for
+ * again, as long as the phase lasts. */
+static QmigStep
+forgive(QmigJob *job, GError *local, GError **error)
+{
+    if (!job->cont_sent || g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        g_propagate_error(error, local);
+        return QMIG_STEP_FAILED;
+    }
+    qmig_job_message(job, "%s", local->message);
+    g_error_free(local);
+    return QMIG_STEP_AGAIN;
+}
+
 /* The destination has loaded the guest: it leaves "inmigrate". Then it may run it. */
 static QmigStep
 finish_tick(QmigJob *job, GError **error)
 {
     g_autofree char *state = NULL;
+    GError *local = NULL;
     bool running, shall_run = job->guest_runs && !job->options->suspend;
 
-    if (!qmig_side_dispatch(&job->destination, error) ||
-        !qmig_qmp_query_status(job->destination.qmp, &running, &state, NULL, error)) {
+    if (!qmig_side_dispatch(&job->destination, error)) {
         return QMIG_STEP_FAILED;
+    }
+    if (!qmig_qmp_query_status(job->destination.qmp, &running, &state, NULL, &local)) {
+        return forgive(job, local, error);
     }
     /* `cont` before that would be taken for "run when loaded", and undo -S. */
     if (strcmp(state, "inmigrate") == 0) {
@@ -393,10 +420,13 @@ confirm_enter(QmigJob *job, GError **error)
 {
     g_autoptr(GError) local = NULL;
 
-    (void)error;
     qmig_job_close_figures(job);
     if (!qmig_side_restore(&job->destination, &local)) {
         tell_trouble(job, local);
+    }
+    /* Its memory is all there is of a guest whose destination died at once. */
+    if (!qmig_side_dispatch(&job->destination, error)) {
+        return false;
     }
     let_source_go(job);
     if (job->proxy != NULL) {

@@ -23,8 +23,6 @@ enum {
     /* QEMU answers within milliseconds unless its main loop is blocked by a write: in the
      * device phase that lasts as long as the downtime. */
     PATIENCE_MS = 10000,
-    /* A last word after the migration sockets were shut. */
-    ANSWER_TIMEOUT_MS = 10000,
     /* cancelling -> cancelled waits for the migration thread. */
     CANCEL_TIMEOUT_MS = 30000,
     /* failed/cancelled -> the guest resumed. */
@@ -42,7 +40,8 @@ qmig_job_patience_ms(const QmigJob *job)
     if (!json_object_object_get_ex(job->source_params, "downtime-limit", &limit)) {
         json_object_object_get_ex(job->source.parameters, "downtime-limit", &limit);
     }
-    return PATIENCE_MS + 3 * (uint32_t)CLAMP(json_object_get_int64(limit), 0, 2000000);
+    return (job->options->patience_ms > 0 ? job->options->patience_ms : PATIENCE_MS) +
+           3 * (uint32_t)CLAMP(json_object_get_int64(limit), 0, 2000000);
 }
 
 /* The source hangs in a write to its migration socket: shut it, from the one end or the other. */
@@ -66,7 +65,8 @@ free_source(QmigJob *job, GError **error)
 static bool
 ask_source(QmigJob *job, QmigMigrationInfo *info, GError **error)
 {
-    QmigQmpCall call = { .deadline = qmig_deadline_in_ms(ANSWER_TIMEOUT_MS) };
+    uint32_t patience_ms = qmig_job_patience_ms(job);
+    QmigQmpCall call = { .deadline = qmig_deadline_in_ms(patience_ms) };
     g_autoptr(GError) first = NULL, second = NULL;
 
     if (qmig_qmp_query_migrate(job->source.qmp, info, &call, &first)) {
@@ -74,13 +74,22 @@ ask_source(QmigJob *job, QmigMigrationInfo *info, GError **error)
     }
     if (g_error_matches(first, QMIG_ERROR, QMIG_ERROR_TIMEOUT)) {
         if (free_source(job, &second)) {
-            call.deadline = qmig_deadline_in_ms(ANSWER_TIMEOUT_MS);
+            call.deadline = qmig_deadline_in_ms(patience_ms);
             return qmig_qmp_query_migrate(job->source.qmp, info, &call, error);
         }
         qmig_job_message(job, "%s", second->message);
     }
     g_propagate_error(error, g_steal_pointer(&first));
     return false;
+}
+
+/* An answer that went wrong says nothing about the guest; a peer that is gone or hangs does. */
+static bool
+is_worth_asking_again(const GError *error, QmigDeadline deadline)
+{
+    return !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CLOSED) &&
+           !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TIMEOUT) &&
+           qmig_now_us() < deadline;
 }
 
 /* Bring the source's migration to an end, by cancelling it where that is safe. */
@@ -92,8 +101,14 @@ end_migration(QmigJob *job, QmigMigrationStatus *status, GError **error)
 
     for (;;) {
         g_auto(QmigMigrationInfo) info = { 0 };
+        g_autoptr(GError) wrong = NULL;
 
-        if (!ask_source(job, &info, error)) {
+        if (!ask_source(job, &info, &wrong)) {
+            if (is_worth_asking_again(wrong, deadline)) {
+                g_usleep(POLL_MS * 1000);
+                continue;
+            }
+            g_propagate_error(error, g_steal_pointer(&wrong));
             return false;
         }
         *status = info.status;
@@ -149,9 +164,15 @@ await_source_guest(QmigJob *job, GError **error)
 
     for (;;) {
         g_autofree char *state = NULL;
+        g_autoptr(GError) wrong = NULL;
         bool running;
 
-        if (!qmig_qmp_query_status(job->source.qmp, &running, &state, NULL, error)) {
+        if (!qmig_qmp_query_status(job->source.qmp, &running, &state, NULL, &wrong)) {
+            if (is_worth_asking_again(wrong, deadline)) {
+                g_usleep(POLL_MS * 1000);
+                continue;
+            }
+            g_propagate_error(error, g_steal_pointer(&wrong));
             return false;
         }
         if (running || strcmp(state, "suspended") == 0) {
