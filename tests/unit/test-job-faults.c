@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A fault at every command of a migration, on each side: the peer dies, says no, says something
+ * odd, or hangs. Whatever it is, one guest at most runs, the one that can survive does, and the
+ * outcome says the truth. All cases of a kind run at once, each in a world and thread of its own.
+ */
+#include "job/job.h"
+#include "test-job-world.h"
+
+enum { PATIENCE_MS = 200 };
+
+typedef struct {
+    FaultKind kind;
+    Course course;
+    int side;
+    unsigned at;
+} Case;
+
+/* An assertion that tells the case and all that was said in it. */
+#define claim(w, c, outcome, condition)                                             \
+    do {                                                                            \
+        if (!(condition)) {                                                         \
+            g_error("fault %d at command %u of the %s, outcome %d: not so: %s\n%s", \
+                    (c)->kind, (c)->at, world_labels[(c)->side], (int)(outcome),    \
+                    #condition, (w)->log->str);                                     \
+        }                                                                           \
+    } while (0)
+
+static QmigJobOptions *
+new_options(const World *w)
+{
+    QmigJobOptions *options = qmig_job_options_new();
+
+    options->source = qmig_address_new_unix(w->paths[SRC]);
+    options->destination = qmig_address_new_unix(w->paths[DST]);
+    options->direct = true;
+    options->patience_ms = PATIENCE_MS;
+    return options;
+}
+
+static World *
+run_world(const Case *c, QmigOutcome *outcome)
+{
+    World *w = world_new();
+
+    json_object_object_add(w->params[SRC], "downtime-limit", json_object_new_int(10));
+    w->course = c->course;
+    w->fault.kind = c->kind;
+    w->fault.side = c->side;
+    w->fault.at = c->at;
+    world_start(w);
+    g_autoptr(QmigJob) job = qmig_job_new(new_options(w), NULL, NULL, NULL);
+    *outcome = qmig_job_run(job, NULL);
+    g_clear_pointer(&job, qmig_job_free);
+    world_end(w);
+    return w;
+}
+
+/* What must be so whatever happened. */
+static void
+check_guest(const World *w, const Case *c, QmigOutcome outcome)
+{
+    bool src_runs = strcmp(w->run[SRC], "running") == 0;
+    bool dst_runs = strcmp(w->run[DST], "running") == 0;
+
+    claim(w, c, outcome, !w->two_ran);
+    claim(w, c, outcome, !w->dst_cont_too_early);
+    claim(w, c, outcome, !w->src_cont_too_early);
+    switch ((int)outcome) {
+    case QMIG_OUTCOME_DONE:
+        claim(w, c, outcome, dst_runs && !src_runs);
+        break;
+    case QMIG_OUTCOME_REFUSED:
+    case QMIG_OUTCOME_FAILED:
+        /* A source that died before anything was begun took its guest with it. */
+        claim(w, c, outcome, (src_runs || !w->alive[SRC]) && !dst_runs);
+        claim(w, c, outcome, src_runs || w->fault.side == SRC);
+        break;
+    case QMIG_OUTCOME_UNCLEAR:
+        claim(w, c, outcome, !world_saw(w, "source quit"));
+        break;
+    default:
+        g_assert_not_reached();
+    }
+}
+
+/* What was changed is put back wherever somebody can be asked to. */
+static void
+check_settings(const World *w, const Case *c, QmigOutcome outcome)
+{
+    if (outcome != QMIG_OUTCOME_REFUSED && outcome != QMIG_OUTCOME_FAILED) {
+        return;
+    }
+    for (int side = 0; side < N_SIDES; side++) {
+        /* The fault may be in the putting back itself; of a hung one nothing is known. */
+        if (w->alive[side] && (c->side != side || c->kind == DIE)) {
+            claim(w, c, outcome, world_settings_are_as_before(w, side));
+        }
+    }
+    if (world_saw(w, "destination migrate-incoming") && c->side != DST) {
+        claim(w, c, outcome, !w->alive[DST]);
+    }
+}
+
+/* A person is asked only where nothing can be proven. */
+static void
+check_clarity(const World *w, const Case *c, QmigOutcome outcome)
+{
+    if (outcome != QMIG_OUTCOME_UNCLEAR) {
+        return;
+    }
+    claim(w, c, outcome, c->kind == DIE || c->kind == HANG);
+    claim(w, c, outcome,
+          c->side == SRC || world_saw(w, "destination cont") || c->kind == HANG);
+}
+
+static void *
+run_case(void *data)
+{
+    g_autofree Case *c = data;
+    QmigOutcome outcome;
+    World *w = run_world(c, &outcome);
+
+    g_assert_true(w->fault.struck);
+    check_guest(w, c, outcome);
+    check_settings(w, c, outcome);
+    check_clarity(w, c, outcome);
+    world_free(w);
+    return NULL;
+}
+
+static void
+test_every_command(gconstpointer data)
+{
+    const Case *pattern = data;
+    Case none = { .kind = NO_FAULT, .course = pattern->course };
+    QmigOutcome outcome;
+    World *w = run_world(&none, &outcome);
+    g_autoptr(GPtrArray) threads = g_ptr_array_new();
+
+    g_assert_cmpint(outcome, ==,
+                    pattern->course == COMPLETES ? QMIG_OUTCOME_DONE
+                                                 : QMIG_OUTCOME_FAILED);
+    for (int side = 0; side < N_SIDES; side++) {
+        g_assert_cmpuint(w->n_commands[side], >, 10);
+        for (unsigned at = 1; at <= w->n_commands[side]; at++) {
+            Case *c = g_new(Case, 1);
+            *c = (Case){ pattern->kind, pattern->course, side, at };
+            g_ptr_array_add(threads, g_thread_new("case", run_case, c));
+        }
+    }
+    g_test_message("%u cases", threads->len);
+    for (guint i = 0; i < threads->len; i++) {
+        g_thread_join(threads->pdata[i]);
+    }
+    world_free(w);
+}
+
+int
+main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        Case pattern;
+    } rows[] = {
+        { "/job/fault/dies-at-every-command", { .kind = DIE } },
+        { "/job/fault/says-no-at-every-command", { .kind = ANSWER_NO } },
+        { "/job/fault/lies-at-every-command", { .kind = ANSWER_ODD } },
+        { "/job/fault/hangs-at-every-command", { .kind = HANG } },
+        { "/job/fault/dies-while-it-fails", { .kind = DIE, .course = FAILS } },
+        { "/job/fault/says-no-while-it-fails", { .kind = ANSWER_NO, .course = FAILS } },
+        { "/job/fault/hangs-while-it-fails", { .kind = HANG, .course = FAILS } },
+    };
+
+    g_test_init(&argc, &argv, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_test_add_data_func(rows[i].name, &rows[i].pattern, test_every_command);
+    }
+    return g_test_run();
+}
