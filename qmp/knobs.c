@@ -8,31 +8,35 @@
 #include "util/error.h"
 #include "util/units.h"
 
+#include <math.h>
 #include <string.h>
 
 #define SRC QMIG_KNOB_SOURCE
 #define DST QMIG_KNOB_DESTINATION
 #define BOTH QMIG_KNOB_BOTH
 
-#define CAP(name, side, since, removed, help)                                          \
+/* After the help may follow what to use instead. */
+#define CAP(name, side, since, removed, help, ...)                                     \
     {                                                                                  \
         name, QMIG_KNOB_CAPABILITY, QMIG_KNOB_BOOL, side, since, removed, 0, 0, "off", \
-            help                                                                       \
+            help, ##__VA_ARGS__                                                        \
     }
-#define PAR(name, type, side, since, removed, min, max, value, help)                 \
+#define PAR(name, type, side, since, removed, min, max, value, help, ...)            \
     {                                                                                \
         name, QMIG_KNOB_PARAMETER, QMIG_KNOB_##type, side, since, removed, min, max, \
-            value, help                                                              \
+            value, help, ##__VA_ARGS__                                               \
     }
 
 static const QmigKnob table[] = {
     CAP("auto-converge", SRC, NULL, NULL, "slow the guest down when it dirties too fast"),
     CAP("background-snapshot", SRC, NULL, NULL, "write a snapshot while the guest runs"),
-    CAP("block", SRC, NULL, "9.1", "migrate disks in the stream"),
-    CAP("compress", BOTH, NULL, "9.1", "compress pages by threads of QEMU"),
+    CAP("block", SRC, NULL, "9.1", "migrate disks in the stream",
+        "storage that both hosts reach, or blockdev-mirror to an NBD export"),
+    CAP("compress", BOTH, NULL, "9.1", "compress pages by threads of QEMU",
+        "multifd with multifd-compression"),
     CAP("dirty-bitmaps", BOTH, NULL, NULL, "migrate dirty bitmaps of disks"),
     CAP("dirty-limit", SRC, "8.1", NULL,
-        "limit each vCPU's dirty rate; needs a dirty ring"),
+        "limit each vCPU's dirty rate; needs a dirty ring", "auto-converge"),
     CAP("events", BOTH, NULL, NULL, "send MIGRATION events"),
     CAP("late-block-activate", DST, NULL, NULL,
         "take disk locks at cont only; always so since 10.0"),
@@ -64,15 +68,16 @@ static const QmigKnob table[] = {
     PAR("announce-step", DURATION_MS, BOTH, NULL, NULL, 1, 10000, "100ms",
         "growth of the delay"),
     PAR("avail-switchover-bandwidth", RATE, SRC, "8.2", NULL, 0, 0, "0",
-        "bandwidth to reckon the downtime with; 0 = measure"),
+        "bandwidth to reckon the downtime with; 0 = measure",
+        "a downtime-limit that fits what QEMU measures"),
     PAR("block-bitmap-mapping", JSON, BOTH, NULL, NULL, 0, 0, "",
         "node and bitmap names of the other side"),
     PAR("block-incremental", BOOL, SRC, NULL, "9.1", 0, 0, "off",
-        "migrate disks without backing files"),
+        "migrate disks without backing files", "blockdev-mirror with sync=top"),
     PAR("compress-level", COUNT, SRC, NULL, "9.1", 0, 9, "1",
-        "zlib level of capability compress"),
+        "zlib level of capability compress", "multifd-zlib-level or multifd-zstd-level"),
     PAR("compress-threads", COUNT, SRC, NULL, "9.1", 1, 255, "8",
-        "threads of capability compress"),
+        "threads of capability compress", "multifd-channels"),
     PAR("compress-wait-thread", BOOL, SRC, NULL, "9.1", 0, 0, "on",
         "wait for a thread instead of sending raw"),
     PAR("cpr-exec-command", JSON, SRC, "10.2", NULL, 0, 0, "",
@@ -84,7 +89,7 @@ static const QmigKnob table[] = {
     PAR("cpu-throttle-tailslow", BOOL, SRC, NULL, NULL, 0, 0, "off",
         "smaller steps of auto-converge at the end"),
     PAR("decompress-threads", COUNT, DST, NULL, "9.1", 1, 255, "2",
-        "threads of capability compress"),
+        "threads of capability compress", "multifd-channels"),
     PAR("direct-io", BOOL, BOTH, "9.1", NULL, 0, 0, "off", "O_DIRECT for files"),
     PAR("downtime-limit", DURATION_MS, SRC, NULL, NULL, 0, 2000000, "300ms",
         "switch over when the rest takes no longer"),
@@ -101,7 +106,8 @@ static const QmigKnob table[] = {
     PAR("multifd-compression", ENUM, BOTH, NULL, NULL, 0, 0, "none",
         "compression of multifd"),
     PAR("multifd-qatzip-level", COUNT, SRC, "9.2", NULL, 1, 9, "1",
-        "level of multifd-compression qatzip"),
+        "level of multifd-compression qatzip",
+        "multifd-zlib-level or multifd-zstd-level"),
     PAR("multifd-zlib-level", COUNT, SRC, NULL, NULL, 0, 9, "1",
         "level of multifd-compression zlib"),
     PAR("multifd-zstd-level", COUNT, SRC, NULL, NULL, 0, 20, "1",
@@ -114,7 +120,7 @@ static const QmigKnob table[] = {
     PAR("tls-hostname", TEXT, SRC, NULL, NULL, 0, 0, "",
         "name the destination's certificate must have"),
     PAR("vcpu-dirty-limit", RATE_MIB, SRC, "8.1", NULL, 1, 0, "1",
-        "dirty rate of each vCPU, of dirty-limit"),
+        "dirty rate of each vCPU, of dirty-limit", "auto-converge with max-cpu-throttle"),
     PAR("x-checkpoint-delay", DURATION_MS, SRC, NULL, NULL, 0, 0, "20s",
         "time between COLO checkpoints"),
     PAR("x-rdma-chunk-size", BYTES, BOTH, "11.1", NULL, 0, 0, "1MiB", "chunk of RDMA"),
@@ -198,6 +204,42 @@ qmig_knob_entries(const QmigSchema *schema)
     add_unknown(entries, capabilities, QMIG_KNOB_CAPABILITY);
     add_unknown(entries, parameters, QMIG_KNOB_PARAMETER);
     return entries;
+}
+
+/* "compress: this QEMU lacks it (removed in 9.1): use multifd …"; @knob is nullable. */
+static bool
+tell_lack(const char *name, const QmigKnob *knob, GError **error)
+{
+    const char *since = knob != NULL ? knob->since : NULL;
+    const char *removed = knob != NULL ? knob->removed : NULL;
+    const char *instead = knob != NULL ? knob->instead : NULL;
+    g_autofree char *new = since != NULL ? g_strdup_printf(" (new in %s)", since) : NULL;
+    g_autofree char *gone = removed != NULL ? g_strdup_printf(" (removed in %s)", removed)
+                                            : NULL;
+
+    return qmig_set_error(error, QMIG_ERROR_UNSUPPORTED, "%s: this QEMU lacks it%s%s%s%s",
+                          name, new != NULL ? new : "", gone != NULL ? gone : "",
+                          instead != NULL ? ": use " : "",
+                          instead != NULL ? instead : "");
+}
+
+bool
+qmig_knob_check(QmigKnobKind kind, const char *name, JsonObject *have, const char *label,
+                GError **error)
+{
+    const QmigKnob *knob = qmig_knob_find(name);
+
+    if (knob != NULL && knob->kind != kind) {
+        knob = NULL;
+    }
+    if ((have != NULL && json_object_object_get_ex(have, name, NULL)) ||
+        (knob != NULL && knob->type == QMIG_KNOB_JSON)) {
+        return true;
+    }
+    tell_lack(name, knob, error);
+    g_prefix_error(error, "%s: %s ", label,
+                   kind == QMIG_KNOB_CAPABILITY ? "capability" : "parameter");
+    return false;
 }
 
 /* ---- text to value ---------------------------------------------------------------------- */
@@ -347,13 +389,37 @@ parse_known(const QmigKnob *knob, const char *text, const QmigSchema *schema,
     g_assert_not_reached();
 }
 
+static JsonObject *
+parse_any_int(const char *name, const char *text, GError **error)
+{
+    gint64 number;
+
+    if (!g_ascii_string_to_signed(text, 10, INT64_MIN, INT64_MAX, &number, NULL)) {
+        qmig_set_error(error, QMIG_ERROR_CONFIG, "%s: \"%s\" is no whole number", name,
+                       text);
+        return NULL;
+    }
+    return json_object_new_int64(number);
+}
+
+static JsonObject *
+parse_any_number(const char *name, const char *text, GError **error)
+{
+    char *end;
+    double number = g_ascii_strtod(text, &end);
+
+    if (end == text || *end != '\0' || !isfinite(number)) {
+        qmig_set_error(error, QMIG_ERROR_CONFIG, "%s: \"%s\" is no number", name, text);
+        return NULL;
+    }
+    return json_object_new_double(number);
+}
+
 /* What only a newer QEMU has: its schema tells the type, nobody the unit. */
 static JsonObject *
 parse_unknown(const char *name, const char *text, const QmigSchema *schema,
               GError **error)
 {
-    uint64_t number = 0;
-
     if (qmig_schema_has_capability(schema, name)) {
         return parse_bool(name, text, error);
     }
@@ -361,10 +427,9 @@ parse_unknown(const char *name, const char *text, const QmigSchema *schema,
     case QMIG_SCHEMA_BOOL:
         return parse_bool(name, text, error);
     case QMIG_SCHEMA_INT:
+        return parse_any_int(name, text, error);
     case QMIG_SCHEMA_NUMBER:
-        return parse_whole(name, text, false, &number, error)
-                   ? json_object_new_int64((int64_t)number)
-                   : NULL;
+        return parse_any_number(name, text, error);
     case QMIG_SCHEMA_STRING:
         return json_object_new_string(text);
     case QMIG_SCHEMA_ENUM:
@@ -390,12 +455,7 @@ qmig_knob_parse_value(const char *name, const char *text, const QmigSchema *sche
 
     if (knob != NULL) {
         if (schema != NULL && !is_offered(schema, knob->kind, name)) {
-            qmig_set_error(error, QMIG_ERROR_UNSUPPORTED,
-                           "%s: this QEMU lacks it%s%s%s%s", name,
-                           knob->since != NULL ? ", since " : "",
-                           knob->since != NULL ? knob->since : "",
-                           knob->removed != NULL ? ", removed in " : "",
-                           knob->removed != NULL ? knob->removed : "");
+            tell_lack(name, knob, error);
             return NULL;
         }
         return parse_known(knob, text, schema, error);

@@ -39,6 +39,7 @@ typedef struct {
     int64_t min, max;          /* range in QEMU's unit; both 0 = none */
     const char *default_value; /* as qmig_knob_parse_value() reads it; "" = unset */
     const char *help;          /* one line, no full stop */
+    const char *instead;       /* what does it where this QEMU lacks it; NULL = nothing */
 } QmigKnob;
 
 /* All rows, capabilities first. Static. */
@@ -77,6 +78,17 @@ GPtrArray *qmig_knob_entries(const QmigSchema *schema);
 JsonObject *qmig_knob_parse_value(const char *name, const char *text,
                                   const QmigSchema *schema,
                                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * qmig_knob_check() - has this QEMU the knob?
+ * @have:  (nullable) {name: …} as qmig_qmp_get_capabilities() or _get_parameters() tell
+ * @label: whose it is, for the message: "source", "destination"
+ *
+ * For who has no schema at hand. QEMU does not list a parameter of type JSON that is unset:
+ * those pass. Errors: UNSUPPORTED, with the versions that have it and what to use instead.
+ */
+bool qmig_knob_check(QmigKnobKind kind, const char *name, JsonObject *have,
+                     const char *label, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* A value of QEMU for people: "1.07 Gbit/s", "on", "300 ms". (transfer full) */
 char *qmig_knob_format_value(const char *name, JsonObject *value);

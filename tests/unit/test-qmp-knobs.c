@@ -23,7 +23,9 @@ some_schema(void)
         "{\"name\":\"max-bandwidth\",\"type\":\"int\"},"
         "{\"name\":\"multifd-compression\",\"type\":\"5\"},"
         "{\"name\":\"warp-factor\",\"type\":\"int\"},"
+        "{\"name\":\"warp-field\",\"type\":\"number\"},"
         "{\"name\":\"warp-core\",\"type\":\"2\"}]},"
+        "{\"name\":\"number\",\"meta-type\":\"builtin\",\"json-type\":\"number\"},"
         "{\"name\":\"5\",\"meta-type\":\"enum\",\"values\":[\"none\",\"zstd\"]},"
         "{\"name\":\"int\",\"meta-type\":\"builtin\",\"json-type\":\"int\"}]");
     QmigSchema *s = qmig_schema_new(entries, &error);
@@ -124,9 +126,63 @@ test_newer_qemu(void)
 {
     check_with_schema("warp", "on", "true", 0);
     check_with_schema("warp-factor", "9", "9", 0);
+    check_with_schema("warp-factor", "-9", "-9", 0);
+    check_with_schema("warp-factor", "1.5", NULL, QMIG_ERROR_CONFIG);
+    check_with_schema("warp-field", "1.5", "1.5", 0);
+    check_with_schema("warp-field", "1.5x", NULL, QMIG_ERROR_CONFIG);
+    check_with_schema("warp-field", "inf", NULL, QMIG_ERROR_CONFIG);
+    check_with_schema("warp-field", "", NULL, QMIG_ERROR_CONFIG);
     check_with_schema("warp-factor", "fast", NULL, QMIG_ERROR_CONFIG);
     check_with_schema("warp-core", "x", NULL, QMIG_ERROR_UNSUPPORTED);
     check_with_schema("warp-speed", "9", NULL, QMIG_ERROR_CONFIG);
+}
+
+static void
+test_check(void)
+{
+    static const struct {
+        QmigKnobKind kind;
+        const char *name, *message; /* NULL: this QEMU has it */
+    } rows[] = {
+        { QMIG_KNOB_CAPABILITY, "multifd", NULL },
+        { QMIG_KNOB_CAPABILITY, "warp", NULL },
+        { QMIG_KNOB_PARAMETER, "block-bitmap-mapping", NULL },
+        { QMIG_KNOB_CAPABILITY, "compress",
+          "destination: capability compress: this QEMU lacks it (removed in 9.1): "
+          "use multifd with multifd-compression" },
+        { QMIG_KNOB_CAPABILITY, "switchover-ack",
+          "destination: capability switchover-ack: this QEMU lacks it (new in 8.1)" },
+        { QMIG_KNOB_PARAMETER, "compress",
+          "destination: parameter compress: this QEMU lacks it" },
+        { QMIG_KNOB_PARAMETER, "warp-speed",
+          "destination: parameter warp-speed: this QEMU lacks it" },
+    };
+    g_autoptr(JsonObject)
+        have = json_tokener_parse("{\"multifd\": false, \"warp\": true}");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) error = NULL;
+        bool ok = qmig_knob_check(rows[i].kind, rows[i].name, have, "destination",
+                                  &error);
+
+        g_assert_true(ok == (rows[i].message == NULL));
+        g_assert_cmpstr(error != NULL ? error->message : NULL, ==, rows[i].message);
+        g_assert_true(ok || error->code == QMIG_ERROR_UNSUPPORTED);
+    }
+    g_assert_false(
+        qmig_knob_check(QMIG_KNOB_CAPABILITY, "multifd", NULL, "source", NULL));
+}
+
+/* What a side lacks is told the same way by the schema. */
+static void
+test_lack(void)
+{
+    g_autoptr(QmigSchema) s = some_schema();
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(qmig_knob_parse_value("dirty-limit", "on", s, &error));
+    g_assert_cmpstr(error->message, ==,
+                    "dirty-limit: this QEMU lacks it (new in 8.1): use auto-converge");
 }
 
 static const QmigKnobEntry *
@@ -149,7 +205,7 @@ test_entries(void)
     size_t n;
 
     (void)qmig_knobs(&n);
-    g_assert_cmpuint(entries->len, ==, n + 3);
+    g_assert_cmpuint(entries->len, ==, n + 4);
     g_assert_true(entry_of(entries, "multifd")->is_offered);
     g_assert_false(entry_of(entries, "xbzrle")->is_offered);
     g_assert_null(entry_of(entries, "warp")->knob);
@@ -209,6 +265,8 @@ main(int argc, char **argv)
     g_test_add_func("/knobs/texts-become-numbers-of-qemus-unit", test_values);
     g_test_add_func("/knobs/bad-texts-name-the-knob", test_bad_values);
     g_test_add_func("/knobs/what-this-qemu-lacks-is-unsupported", test_schema);
+    g_test_add_func("/knobs/a-check-names-side-versions-and-substitute", test_check);
+    g_test_add_func("/knobs/a-schema-names-versions-and-substitute", test_lack);
     g_test_add_func("/knobs/a-newer-qemus-knob-is-read-by-its-type", test_newer_qemu);
     g_test_add_func("/knobs/a-newer-qemus-knob-is-listed", test_entries);
     g_test_add_func("/knobs/the-table-is-consistent", test_table);
