@@ -134,9 +134,28 @@ qmig_job_guest_has_stopped(QmigJob *job, bool *stopped, GError **error)
     return true;
 }
 
+/* QEMU says "completed" a moment before it has counted the downtime: ask once more. */
+static void
+read_last_figures(QmigJob *job)
+{
+    QmigMigrationInfo info;
+
+    if (job->source.closed || job->source.qmp == NULL ||
+        !qmig_qmp_query_migrate(job->source.qmp, &info, NULL, NULL)) {
+        return;
+    }
+    if (info.status == QMIG_STATUS_COMPLETED) {
+        qmig_migration_info_clear(&job->info);
+        job->info = info;
+    } else {
+        qmig_migration_info_clear(&info);
+    }
+}
+
 void
 qmig_job_close_figures(QmigJob *job)
 {
+    read_last_figures(job);
     tell_progress(job);
     keep_iteration(job, job->model.now.iteration);
 }
