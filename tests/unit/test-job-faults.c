@@ -2,7 +2,7 @@
 /*
  * A fault at every command of a migration, on each side: the peer dies, says no, says something
  * odd, or hangs. Whatever it is, one guest at most runs, the one that can survive does, and the
- * outcome says the truth. All cases of a kind run at once, each in a world and thread of its own.
+ * outcome says the truth. All cases run at once, each in a world and thread of its own.
  */
 #include "job/job.h"
 #include "test-job-world.h"
@@ -129,52 +129,72 @@ run_case(void *data)
     return NULL;
 }
 
+typedef struct {
+    const char *name;
+    Case pattern;
+    GPtrArray *threads; /* of its cases; NULL = not begun */
+} Row;
+
+static Row rows[] = {
+    { "/job/fault/dies-at-every-command", { .kind = DIE } },
+    { "/job/fault/says-no-at-every-command", { .kind = ANSWER_NO } },
+    { "/job/fault/lies-at-every-command", { .kind = ANSWER_ODD } },
+    { "/job/fault/hangs-at-every-command", { .kind = HANG } },
+    { "/job/fault/dies-while-it-fails", { .kind = DIE, .course = FAILS } },
+    { "/job/fault/says-no-while-it-fails", { .kind = ANSWER_NO, .course = FAILS } },
+    { "/job/fault/hangs-while-it-fails", { .kind = HANG, .course = FAILS } },
+};
+
 static void
-test_every_command(gconstpointer data)
+begin_row(Row *row)
 {
-    const Case *pattern = data;
-    Case none = { .kind = NO_FAULT, .course = pattern->course };
+    Case none = { .kind = NO_FAULT, .course = row->pattern.course };
     QmigOutcome outcome;
     World *w = run_world(&none, &outcome);
-    g_autoptr(GPtrArray) threads = g_ptr_array_new();
 
     g_assert_cmpint(outcome, ==,
-                    pattern->course == COMPLETES ? QMIG_OUTCOME_DONE
-                                                 : QMIG_OUTCOME_FAILED);
+                    none.course == COMPLETES ? QMIG_OUTCOME_DONE : QMIG_OUTCOME_FAILED);
+    row->threads = g_ptr_array_new();
     for (int side = 0; side < N_SIDES; side++) {
         g_assert_cmpuint(w->n_commands[side], >, 10);
         for (unsigned at = 1; at <= w->n_commands[side]; at++) {
             Case *c = g_new(Case, 1);
-            *c = (Case){ pattern->kind, pattern->course, side, at };
-            g_ptr_array_add(threads, g_thread_new("case", run_case, c));
+            *c = (Case){ row->pattern.kind, row->pattern.course, side, at };
+            g_ptr_array_add(row->threads, g_thread_new("case", run_case, c));
         }
     }
-    g_test_message("%u cases", threads->len);
-    for (guint i = 0; i < threads->len; i++) {
-        g_thread_join(threads->pdata[i]);
-    }
     world_free(w);
+}
+
+/* Those that hang take half a minute: the first test begins them all. */
+static void
+test_every_command(gconstpointer data)
+{
+    const Row *row = data;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (rows[i].threads == NULL) {
+            begin_row(&rows[i]);
+        }
+    }
+    g_test_message("%u cases", row->threads->len);
+    for (guint i = 0; i < row->threads->len; i++) {
+        g_thread_join(row->threads->pdata[i]);
+    }
 }
 
 int
 main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        Case pattern;
-    } rows[] = {
-        { "/job/fault/dies-at-every-command", { .kind = DIE } },
-        { "/job/fault/says-no-at-every-command", { .kind = ANSWER_NO } },
-        { "/job/fault/lies-at-every-command", { .kind = ANSWER_ODD } },
-        { "/job/fault/hangs-at-every-command", { .kind = HANG } },
-        { "/job/fault/dies-while-it-fails", { .kind = DIE, .course = FAILS } },
-        { "/job/fault/says-no-while-it-fails", { .kind = ANSWER_NO, .course = FAILS } },
-        { "/job/fault/hangs-while-it-fails", { .kind = HANG, .course = FAILS } },
-    };
+    int result;
 
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_test_add_data_func(rows[i].name, &rows[i].pattern, test_every_command);
+        g_test_add_data_func(rows[i].name, &rows[i], test_every_command);
     }
-    return g_test_run();
+    result = g_test_run();
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_clear_pointer(&rows[i].threads, g_ptr_array_unref);
+    }
+    return result;
 }
