@@ -110,7 +110,9 @@ class Pair:
 
     def _start_destination(self):
         self._n_destinations += 1
-        ram_path = self._new_ram(f"dst{self._n_destinations}.ram")
+        # What need not be compared is anonymous memory, as guests have it.
+        ram_path = (self._new_ram(f"dst{self._n_destinations}.ram") if self.config["share"]
+                    else None)
         args = machine_args(self.config, ram_path) + ["-S", "-incoming", "defer"]
         self.dst = Side("dst", self._qemu_dst, args, self.dir, ram_path,
                         self.link.dst_exec_prefix if self.link else ())
@@ -125,7 +127,7 @@ class Pair:
     def _end_destination(self):
         self.dst.close()
         for path in (self.dst.ram_path, self.dst.qmp, self.dst.qmp2):
-            if os.path.exists(path):
+            if path and os.path.exists(path):
                 os.unlink(path)
 
     # ---- asking ------------------------------------------------------------------------------

@@ -17,13 +17,14 @@ def machine_args(config, memory_path):
     """What both sides have in common: machine, memory, serial line, the guest itself."""
     # pc.ram: the name of the block that QEMU makes when none is given. kvmclock: KVM writes
     # its page on the destination when the state is loaded, so memories would never be equal.
-    share = "on" if config["share"] else "off"
+    size, share = f"size={config['mem_mib']}M", "on" if config["share"] else "off"
+    memory = (f"memory-backend-file,id=pc.ram,{size},mem-path={memory_path},share={share},"
+              "prealloc=off" if memory_path else f"memory-backend-ram,id=pc.ram,{size}")
     args = ["-nodefaults", "-no-user-config", "-display", "none",
             "-machine", f"{config['machine']},memory-backend=pc.ram",
             "-accel", config["accel"], "-cpu", "qemu64,kvmclock=off", "-smp", "1",
             "-m", f"{config['mem_mib']}M",
-            "-object", f"memory-backend-file,id=pc.ram,size={config['mem_mib']}M,"
-                       f"mem-path={memory_path},share={share},prealloc=off",
+            "-object", memory,
             "-device", "isa-serial,id=serial0,chardev=serial0"]
     return args + guest_args(config) + config["extra_args"]
 
