@@ -19,7 +19,6 @@ qmig_qmp_framer_new(void)
 
     framer->bytes = g_byte_array_new();
     framer->tokener = json_tokener_new_ex(QMIG_QMP_DEPTH_LIMIT);
-    json_tokener_set_flags(framer->tokener, JSON_TOKENER_VALIDATE_UTF8);
     return framer;
 }
 
@@ -60,10 +59,13 @@ parse_line(QmigQmpFramer *framer, const char *line, size_t len, JsonObject **obj
     g_autoptr(JsonObject) parsed = NULL;
     g_autofree char *shown = NULL;
 
+    /* Not json-c's own check: it passes overlong forms and surrogates. */
+    bool is_text = g_utf8_validate_len(line, len, NULL);
     json_tokener_reset(framer->tokener);
     parsed = json_tokener_parse_ex(framer->tokener, line, (int)len);
     enum json_tokener_error status = json_tokener_get_error(framer->tokener);
-    if (status == json_tokener_success && json_object_is_type(parsed, json_type_object) &&
+    if (is_text && status == json_tokener_success &&
+        json_object_is_type(parsed, json_type_object) &&
         json_tokener_get_parse_end(framer->tokener) == len) {
         *object = g_steal_pointer(&parsed);
         return true;
@@ -71,7 +73,8 @@ parse_line(QmigQmpFramer *framer, const char *line, size_t len, JsonObject **obj
     shown = show(line, len);
     return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
                           "QMP: a line of %zu bytes is no JSON object (%s): \"%s…\"", len,
-                          status != json_tokener_success
+                          !is_text ? "invalid UTF-8"
+                          : status != json_tokener_success
                               ? json_tokener_error_desc(status)
                               : "something else follows or is it",
                           shown);

@@ -139,6 +139,38 @@ test_garbage(void)
     check_garbage("{}\0{}\n", 6, "QMP: ");
 }
 
+/* Overlong, a surrogate, beyond U+10FFFF, cut short, a lone continuation. */
+static void
+test_utf8(void)
+{
+    static const char *const texts[] = { "\xc0\x80",     "\xe0\x80\xaf",
+                                         "\xed\xa0\x80", "\xf8\x88\x80\x80\x80",
+                                         "\xe2\x82",     "\x80",
+                                         "\xff" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_autofree char *line = g_strdup_printf("{\"a\": \"%s\"}\n", texts[i]);
+        check_garbage(line, strlen(line), "UTF-8");
+    }
+}
+
+/* The line behind a bad one is read as if nothing had been. */
+static void
+test_recovers(void)
+{
+    g_autoptr(QmigQmpFramer) framer = qmig_qmp_framer_new();
+    g_autoptr(JsonObject) object = NULL;
+    g_autoptr(GError) error = NULL;
+    GString *out = g_string_new(NULL);
+
+    g_assert_true(qmig_qmp_framer_push(framer, "{\"a\": [\n{\"b\": 1}\n", 18, &error));
+    g_assert_false(qmig_qmp_framer_next(framer, &object, &error));
+    g_assert_null(object);
+    drain(framer, out);
+    g_assert_cmpstr(out->str, ==, "{ \"b\": 1 }\n");
+    g_string_free(out, TRUE);
+}
+
 static void
 test_depth(void)
 {
@@ -157,6 +189,8 @@ main(int argc, char **argv)
     g_test_add_func("/framer/a-line-of-megabytes-is-one-object", test_megabytes);
     g_test_add_func("/framer/a-line-without-end-is-a-limit-error", test_too_long);
     g_test_add_func("/framer/garbage-is-a-protocol-error-that-shows-it", test_garbage);
+    g_test_add_func("/framer/invalid-utf8-is-refused", test_utf8);
+    g_test_add_func("/framer/a-bad-line-does-not-spoil-the-next", test_recovers);
     g_test_add_func("/framer/deep-nesting-is-refused", test_depth);
     return g_test_run();
 }
