@@ -13,6 +13,8 @@ enum {
     FINISH_TIMEOUT_MS = 15000,
     /* Source and proxy have nothing left to do. */
     PROXY_END_TIMEOUT_MS = 3000,
+    /* Its connection has ended with the destination. */
+    PROXY_WORD_TIMEOUT_MS = 3000,
     /* SHUT passed through the proxy before the source could call itself completed. */
     SHUT_TIMEOUT_MS = 1000,
     /* A proxy that failed has closed the source's connections: QEMU notices at once. */
@@ -239,14 +241,32 @@ judge(QmigJob *job, GError **error)
     }
 }
 
+/* A destination that ends mid-stream has a reason, which the proxy may know. */
+static bool
+tell_destination_ended(QmigJob *job, GError *local, GError **error)
+{
+    g_autoptr(GError) proxy = NULL;
+
+    if (job->proxy != NULL && qmig_proxy_wait(job->proxy, PROXY_WORD_TIMEOUT_MS)) {
+        proxy = qmig_proxy_error(job->proxy);
+    }
+    g_propagate_error(error, local);
+    if (proxy != NULL && error != NULL) {
+        g_autofree char *message = (*error)->message;
+        (*error)->message = g_strdup_printf("%s; proxy: %s", message, proxy->message);
+    }
+    return false;
+}
+
 /* The destination and the proxy, while the source is at work. */
 static bool
 check_others(QmigJob *job, GError **error)
 {
     g_autoptr(GError) proxy = NULL;
+    GError *local = NULL;
 
-    if (!qmig_side_dispatch(&job->destination, error)) {
-        return false;
+    if (!qmig_side_dispatch(&job->destination, &local)) {
+        return tell_destination_ended(job, local, error);
     }
     if (job->proxy == NULL || qmig_proxy_state(job->proxy) != QMIG_PROXY_FAILED) {
         return true;

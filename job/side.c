@@ -40,6 +40,25 @@ qmig_side_clear(QmigSide *side)
 
 /* ---- begin ------------------------------------------------------------------------------ */
 
+/* The name of the program a process runs, also where the dynamic loader was told to run it. */
+static bool
+is_qemu(pid_t pid)
+{
+    g_autofree char *name_path = g_strdup_printf("/proc/%d/comm", (int)pid);
+    g_autofree char *args_path = g_strdup_printf("/proc/%d/cmdline", (int)pid);
+    g_autofree char *name = NULL, *args = NULL;
+    gsize size = 0;
+
+    if (!g_file_get_contents(name_path, &name, NULL, NULL)) {
+        return false;
+    }
+    if (!g_str_has_prefix(name, "ld-linux")) {
+        return g_str_has_prefix(name, "qemu");
+    }
+    return g_file_get_contents(args_path, &args, &size, NULL) &&
+           memmem(args, size, "/qemu-system-", strlen("/qemu-system-")) != NULL;
+}
+
 /*
  * The process behind a local monitor. The kernel tells who called listen(2); where a launcher
  * did that and handed the socket over, that is not QEMU, and its end would prove nothing.
@@ -47,15 +66,9 @@ qmig_side_clear(QmigSide *side)
 static int
 open_process(const QmigQmp *qmp)
 {
-    g_autofree char *path = NULL, *name = NULL;
     struct ucred peer;
 
-    if (!qmig_qmp_peer(qmp, &peer) || peer.pid <= 0) {
-        return -1;
-    }
-    path = g_strdup_printf("/proc/%d/comm", (int)peer.pid);
-    if (!g_file_get_contents(path, &name, NULL, NULL) ||
-        !g_str_has_prefix(name, "qemu")) {
+    if (!qmig_qmp_peer(qmp, &peer) || peer.pid <= 0 || !is_qemu(peer.pid)) {
         return -1;
     }
     return (int)syscall(SYS_pidfd_open, peer.pid, 0);
