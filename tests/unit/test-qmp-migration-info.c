@@ -52,6 +52,49 @@ test_active(void)
     g_assert_cmpuint(info.throttle_percent, ==, 30);
 }
 
+/* Recorded from QEMU 7.2.22. */
+static void
+test_completed_of_7_2(void)
+{
+    g_auto(QmigMigrationInfo) info = { 0 };
+
+    parse(
+        &info,
+        "{\"status\": \"completed\", \"setup-time\": 3, \"downtime\": 4,"
+        "\"total-time\": 27, \"ram\": {\"total\": 67641344, \"postcopy-requests\": 0,"
+        "\"dirty-sync-count\": 2, \"multifd-bytes\": 0, \"pages-per-second\": 0,"
+        "\"downtime-bytes\": 357563, \"page-size\": 4096, \"remaining\": 0,"
+        "\"postcopy-bytes\": 0, \"mbps\": 144.59666666666666, \"transferred\": 357563,"
+        "\"dirty-sync-missed-zero-copy\": 0, \"precopy-bytes\": 0, \"duplicate\": 16463,"
+        "\"dirty-pages-rate\": 0, \"skipped\": 0, \"normal-bytes\": 208896, \"normal\": 51}}");
+    g_assert_cmpint(info.status, ==, QMIG_STATUS_COMPLETED);
+    g_assert_cmpuint(info.downtime_ms, ==, 4);
+    g_assert_cmpuint(info.expected_downtime_ms, ==, 0);
+    g_assert_cmpuint(info.transferred, ==, 357563);
+    g_assert_cmpuint(info.duplicate + info.normal, ==, 16463 + 51);
+    g_assert_cmpfloat(info.mbps, >, 144.5);
+}
+
+/* As QEMU 11.1 tells: no "skipped", more statistics, a "remaining" that also counts devices,
+ * and a failure on its way that is not yet one. */
+static void
+test_failing_of_11_1(void)
+{
+    g_auto(QmigMigrationInfo) info = { 0 };
+
+    parse(&info,
+          "{\"status\": \"failing\", \"error-desc\": \"Unable to write to socket\","
+          "\"total-time\": 812, \"setup-time\": 2, \"expected-downtime\": 300,"
+          "\"remaining\": 9000, \"vfio\": {\"transferred\": 7},"
+          "\"ram\": {\"total\": 67641344, \"remaining\": 4096, \"transferred\": 5}}");
+    g_assert_cmpint(info.status, ==, QMIG_STATUS_UNKNOWN);
+    g_assert_false(qmig_status_is_final(info.status));
+    g_assert_cmpstr(info.status_text, ==, "failing");
+    g_assert_cmpstr(info.error, ==, "Unable to write to socket");
+    g_assert_cmpuint(info.remaining, ==, 4096);
+    g_assert_cmpuint(info.transferred, ==, 5);
+}
+
 static void
 test_failed(void)
 {
@@ -155,6 +198,10 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/migration-info/nothing-yet-is-none", test_empty);
     g_test_add_func("/migration-info/numbers-arrive-in-their-members", test_active);
+    g_test_add_func("/migration-info/a-recorded-end-of-7.2-is-read",
+                    test_completed_of_7_2);
+    g_test_add_func("/migration-info/a-failing-11.1-is-in-progress",
+                    test_failing_of_11_1);
     g_test_add_func("/migration-info/a-failure-has-its-reasons", test_failed);
     g_test_add_func("/migration-info/a-destination-tells-where-it-listens", test_address);
     g_test_add_func("/migration-info/an-unknown-status-is-in-progress", test_statuses);
