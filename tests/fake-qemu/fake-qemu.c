@@ -11,6 +11,7 @@
 
 #include <glib/gstdio.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -46,7 +47,8 @@ struct FakeQemu {
     bool is_over;     /* closed by script, limit or client */
     bool client_left; /* before the script's end */
     char *failure;
-    GMutex lock; /* guards n_lines, received and commands */
+    pthread_mutex_t
+        lock; /* guards n_lines, received and commands; GMutex is invisible to TSan */
     GThread *thread;
 };
 
@@ -93,9 +95,9 @@ say_bytes(FakeQemu *f, const char *bytes, size_t len)
         leave(f);
         return;
     }
-    g_mutex_lock(&f->lock);
+    pthread_mutex_lock(&f->lock);
     f->n_lines++;
-    g_mutex_unlock(&f->lock);
+    pthread_mutex_unlock(&f->lock);
 }
 
 static void
@@ -127,10 +129,10 @@ read_byte(FakeQemu *f, QmigDeadline deadline, char *byte)
     }
     struct cmsghdr *header = CMSG_FIRSTHDR(&msg);
     if (header != NULL && header->cmsg_type == SCM_RIGHTS) {
-        g_mutex_lock(&f->lock);
+        pthread_mutex_lock(&f->lock);
         qmig_fd_clear(&f->received);
         memcpy(&f->received, CMSG_DATA(header), sizeof(int));
-        g_mutex_unlock(&f->lock);
+        pthread_mutex_unlock(&f->lock);
     }
     return HEARD;
 }
@@ -171,9 +173,9 @@ hear(FakeQemu *f, QmigDeadline deadline, Command **command)
     }
     *command = command_new(g_strdup(f->partial->str));
     g_string_truncate(f->partial, 0);
-    g_mutex_lock(&f->lock);
+    pthread_mutex_lock(&f->lock);
     g_ptr_array_add(f->commands, g_strdup((*command)->name));
-    g_mutex_unlock(&f->lock);
+    pthread_mutex_unlock(&f->lock);
     return HEARD;
 }
 
@@ -441,7 +443,7 @@ fake_qemu_new(const FakeStep *steps, unsigned max_lines)
     g_queue_init(&f->early);
     f->answers = g_hash_table_new(g_str_hash, g_str_equal);
     f->commands = g_ptr_array_new_with_free_func(g_free);
-    g_mutex_init(&f->lock);
+    pthread_mutex_init(&f->lock, NULL);
     f->directory = g_dir_make_tmp("qmig-fake-XXXXXX", &error);
     g_assert_no_error(error);
     g_autofree char *path = g_build_filename(f->directory, "qmp", NULL);
@@ -461,20 +463,20 @@ fake_qemu_address(const FakeQemu *f)
 unsigned
 fake_qemu_n_lines(const FakeQemu *f)
 {
-    GMutex *lock = (GMutex *)&f->lock;
+    pthread_mutex_t *lock = (pthread_mutex_t *)&f->lock;
 
-    g_mutex_lock(lock);
+    pthread_mutex_lock(lock);
     unsigned n = f->n_lines;
-    g_mutex_unlock(lock);
+    pthread_mutex_unlock(lock);
     return n;
 }
 
 int
 fake_qemu_fd(FakeQemu *f)
 {
-    g_mutex_lock(&f->lock);
+    pthread_mutex_lock(&f->lock);
     int fd = f->received;
-    g_mutex_unlock(&f->lock);
+    pthread_mutex_unlock(&f->lock);
     return fd;
 }
 
@@ -483,12 +485,12 @@ fake_qemu_commands(FakeQemu *f)
 {
     GPtrArray *names = g_ptr_array_new();
 
-    g_mutex_lock(&f->lock);
+    pthread_mutex_lock(&f->lock);
     for (guint i = 0; i < f->commands->len; i++) {
         const char *name = g_ptr_array_index(f->commands, i);
         g_ptr_array_add(names, g_strdup(name != NULL ? name : "?"));
     }
-    g_mutex_unlock(&f->lock);
+    pthread_mutex_unlock(&f->lock);
     g_ptr_array_add(names, NULL);
     return (char **)g_ptr_array_free(names, FALSE);
 }
@@ -509,7 +511,7 @@ finish(FakeQemu *f, bool may_leave)
     g_queue_clear_full(&f->early, (GDestroyNotify)command_free);
     g_hash_table_unref(f->answers);
     g_ptr_array_unref(f->commands);
-    g_mutex_clear(&f->lock);
+    pthread_mutex_destroy(&f->lock);
     g_free(f->directory);
     g_free(f);
 }
