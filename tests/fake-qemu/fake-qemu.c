@@ -499,10 +499,11 @@ static void
 finish(FakeQemu *f, bool may_leave)
 {
     g_thread_join(f->thread);
-    g_assert_cmpstr(f->failure, ==, NULL);
-    g_assert_true(may_leave || !f->client_left);
+    /* First, so that a test that fails leaves nothing behind. */
     g_unlink(f->address->path);
     g_rmdir(f->directory);
+    g_assert_cmpstr(f->failure, ==, NULL);
+    g_assert_true(may_leave || !f->client_left);
     qmig_fd_clear(&f->listener);
     qmig_fd_clear(&f->received);
     qmig_address_free(f->address);
