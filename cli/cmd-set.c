@@ -21,6 +21,13 @@ take_pair(const char *pair, const QmigSchema *schema, JsonObject *values, GError
                               pair);
     }
     g_autofree char *name = g_strndup(pair, (gsize)(text - pair));
+    const QmigKnob *knob = qmig_knob_find(name);
+    if (knob != NULL && knob->kind != QMIG_KNOB_PARAMETER) {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "\"%s\" is a capability: it is chosen when a migration "
+                              "begins, by qmig migrate --cap",
+                              name);
+    }
     value = qmig_knob_parse_value(name, text + 1, schema, error);
     if (value == NULL) {
         return false;
