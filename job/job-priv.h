@@ -36,6 +36,7 @@ struct QmigJob {
     bool continue_sent;   /* out of pre-switchover */
     bool cont_sent;       /* the destination was told to run the guest */
     bool deadline_passed; /* options->timeout_ms */
+    bool source_hangs;    /* it let a query wait beyond all patience */
     bool cancelled;
     bool
         cancelled_elsewhere; /* not by this job: the source was told to by somebody else */
@@ -78,7 +79,8 @@ typedef struct {
     /* (nullable) Bring back what it was before `enter`, also after a failed one. Cannot fail:
        it tells by messages and job->owner. */
     void (*undo)(QmigJob *job);
-    uint32_t timeout_ms; /* for `tick`; 0 = only the user's */
+    uint32_t timeout_ms; /* for `tick`, besides three times the source's downtime limit;
+                            0 = only the user's */
     bool cancellable;    /* a cancel takes effect in this phase */
 } QmigPhaseRow;
 
@@ -115,6 +117,11 @@ bool qmig_job_guest_has_stopped(QmigJob *job, bool *stopped,
 void qmig_job_settle(QmigJob *job);
 /* settle.c: the source is completed, the destination did not take over. */
 void qmig_job_roll_back(QmigJob *job);
+/* settle.c: quit the destination, which does not have the guest, or kill it. Return: whether it
+ * is proven gone; else that is told. */
+bool qmig_job_end_destination(QmigJob *job);
+/* settle.c: three times the source's downtime limit: what QEMU may do for so long, and be well. */
+uint32_t qmig_job_allowance_ms(const QmigJob *job);
 /* settle.c: how long the source may take to answer before it counts as hung. */
 uint32_t qmig_job_patience_ms(const QmigJob *job);
 

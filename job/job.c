@@ -217,8 +217,11 @@ check_wishes(QmigJob *job, const QmigPhaseRow *row, GError **error)
 static bool
 run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
 {
-    QmigDeadline deadline = row->timeout_ms > 0 ? qmig_deadline_in_ms(row->timeout_ms)
-                                                : QMIG_DEADLINE_NEVER;
+    uint32_t timeout_ms = row->timeout_ms > 0
+                              ? row->timeout_ms + qmig_job_allowance_ms(job)
+                              : 0;
+    QmigDeadline deadline = timeout_ms > 0 ? qmig_deadline_in_ms(timeout_ms)
+                                           : QMIG_DEADLINE_NEVER;
 
     if (!check_wishes(job, row, error) || !row->enter(job, error)) {
         return false;
@@ -233,7 +236,7 @@ run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
         }
         if (qmig_now_us() >= deadline) {
             return qmig_set_error(error, QMIG_ERROR_TIMEOUT, "not done within %u ms",
-                                  row->timeout_ms);
+                                  timeout_ms);
         }
         wait_a_tick(job, row->cancellable);
     }

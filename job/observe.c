@@ -60,15 +60,16 @@ tell_progress(QmigJob *job)
     }
 }
 
-/* However it went away, whichever call noticed. */
+/* A query of the source failed. That it is gone is told alike, whichever call noticed. */
 static bool
-tell_closed(const QmigSide *side, GError *local, GError **error)
+tell_failed(QmigJob *job, GError *local, GError **error)
 {
+    job->source_hangs = g_error_matches(local, QMIG_ERROR, QMIG_ERROR_TIMEOUT);
     if (g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
         g_error_free(local);
-        return qmig_set_error(error, QMIG_ERROR_CLOSED,
-                              "%s: QEMU closed its QMP connection: it has quit or died",
-                              side->label);
+        return qmig_set_error(
+            error, QMIG_ERROR_CLOSED,
+            "source: QEMU closed its QMP connection: it has quit or died");
     }
     g_propagate_error(error, local);
     return false;
@@ -84,12 +85,12 @@ qmig_job_observe(QmigJob *job, GError **error)
     /* Events that came before the answer are taken in before it is judged. A source may be
      * gone by the time its "completed" is read: that word stands. */
     if (!qmig_qmp_query_migrate(job->source.qmp, &info, &call, &local)) {
-        return tell_closed(&job->source, local, error);
+        return tell_failed(job, local, error);
     }
     if (!qmig_side_dispatch(&job->source, &local)) {
         if (info.status != QMIG_STATUS_COMPLETED) {
             qmig_migration_info_clear(&info);
-            return tell_closed(&job->source, local, error);
+            return tell_failed(job, local, error);
         }
         g_clear_error(&local);
     }
@@ -110,14 +111,15 @@ qmig_job_guest_has_stopped(QmigJob *job, bool *stopped, GError **error)
     QmigQmpCall call = { .deadline = qmig_deadline_in_ms(qmig_job_patience_ms(job)) };
     int64_t seen_us = MAX(job->source.stopped_us, job->source.resumed_us);
     g_autofree char *state = NULL;
+    GError *local = NULL;
     bool running;
 
     *stopped = false;
     if (seen_us == job->guest_seen_us) {
         return true;
     }
-    if (!qmig_qmp_query_status(job->source.qmp, &running, &state, &call, error)) {
-        return false;
+    if (!qmig_qmp_query_status(job->source.qmp, &running, &state, &call, &local)) {
+        return tell_failed(job, local, error);
     }
     job->guest_seen_us = seen_us;
     if (!running &&

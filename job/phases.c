@@ -9,7 +9,7 @@ enum {
     /* A destination tells its port as soon as it listens. */
     LISTEN_TIMEOUT_MS = 5000,
     /* The guest stands still: far longer than any sane blackout, short enough to get back. */
-    SWITCHOVER_TIMEOUT_MS = 120000,
+    SWITCHOVER_TIMEOUT_MS = 60000,
     FINISH_TIMEOUT_MS = 15000,
     /* Source and proxy have nothing left to do. */
     PROXY_END_TIMEOUT_MS = 3000,
@@ -146,10 +146,10 @@ prepare_undo(QmigJob *job)
     /* A destination that has listened is good for nothing else; with the owner unclear it may
      * have the guest. */
     if (job->owner == QMIG_OWNER_SOURCE) {
-        bool ok = job->incoming_sent ? qmig_side_end(&job->destination, &error)
-                                     : qmig_side_restore(&job->destination, &error);
-        /* It usually has ended by itself when its source did. */
-        if (!ok && !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        if (job->incoming_sent) {
+            (void)qmig_job_end_destination(job);
+        } else if (!qmig_side_restore(&job->destination, &error) &&
+                   !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
             tell_trouble(job, error);
         }
         g_clear_error(&error);

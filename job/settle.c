@@ -33,15 +33,22 @@ enum {
 };
 
 uint32_t
-qmig_job_patience_ms(const QmigJob *job)
+qmig_job_allowance_ms(const QmigJob *job)
 {
     JsonObject *limit = NULL;
 
     if (!json_object_object_get_ex(job->source_params, "downtime-limit", &limit)) {
         json_object_object_get_ex(job->source.parameters, "downtime-limit", &limit);
     }
-    return (job->options->patience_ms > 0 ? job->options->patience_ms : PATIENCE_MS) +
-           3 * (uint32_t)CLAMP(json_object_get_int64(limit), 0, 2000000);
+    return 3 * (uint32_t)CLAMP(json_object_get_int64(limit), 0, 2000000);
+}
+
+uint32_t
+qmig_job_patience_ms(const QmigJob *job)
+{
+    uint32_t patience_ms = job->options->patience_ms;
+
+    return (patience_ms > 0 ? patience_ms : PATIENCE_MS) + qmig_job_allowance_ms(job);
 }
 
 /* The source hangs in a write to its migration socket: shut it, from the one end or the other. */
@@ -62,25 +69,28 @@ free_source(QmigJob *job, GError **error)
     return true;
 }
 
+/* @job->source_hangs: it did not answer before; no second patience with it. */
 static bool
 ask_source(QmigJob *job, QmigMigrationInfo *info, GError **error)
 {
     uint32_t patience_ms = qmig_job_patience_ms(job);
     QmigQmpCall call = { .deadline = qmig_deadline_in_ms(patience_ms) };
-    g_autoptr(GError) first = NULL, second = NULL;
+    g_autoptr(GError) local = NULL;
 
-    if (qmig_qmp_query_migrate(job->source.qmp, info, &call, &first)) {
+    if (!job->source_hangs &&
+        qmig_qmp_query_migrate(job->source.qmp, info, &call, &local)) {
         return true;
     }
-    if (g_error_matches(first, QMIG_ERROR, QMIG_ERROR_TIMEOUT)) {
-        if (free_source(job, &second)) {
-            call.deadline = qmig_deadline_in_ms(patience_ms);
-            return qmig_qmp_query_migrate(job->source.qmp, info, &call, error);
-        }
-        qmig_job_message(job, "%s", second->message);
+    if (!job->source_hangs && !g_error_matches(local, QMIG_ERROR, QMIG_ERROR_TIMEOUT)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
     }
-    g_propagate_error(error, g_steal_pointer(&first));
-    return false;
+    job->source_hangs = false;
+    if (!free_source(job, error)) {
+        return false;
+    }
+    call.deadline = qmig_deadline_in_ms(patience_ms);
+    return qmig_qmp_query_migrate(job->source.qmp, info, &call, error);
 }
 
 /* An answer that went wrong says nothing about the guest; a peer that is gone or hangs does. */
@@ -136,16 +146,26 @@ end_migration(QmigJob *job, QmigMigrationStatus *status, GError **error)
     }
 }
 
-/* Quit the destination; true when it is proven that it cannot run the guest. */
-static bool
-end_destination(QmigJob *job)
+bool
+qmig_job_end_destination(QmigJob *job)
 {
     g_autoptr(GError) error = NULL;
 
     if (qmig_side_end(&job->destination, &error)) {
         return true;
     }
-    qmig_job_message(job, "%s", error->message);
+    /* The usual end over the network: it went with its stream. Nobody can see more from here. */
+    if (g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        return false;
+    }
+    /* Stopped or stuck, it would hold a copy of the guest that somebody could continue. */
+    if (qmig_side_kill(&job->destination)) {
+        qmig_job_message(job, "%s: its process was killed", error->message);
+        return true;
+    }
+    qmig_job_message(job,
+                     "%s; it may hold a copy of the guest, which must never run: kill it",
+                     error->message);
     return false;
 }
 
@@ -205,7 +225,10 @@ revive_source(QmigJob *job)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!end_destination(job)) {
+    if (!qmig_job_end_destination(job)) {
+        qmig_job_message(job,
+                         "the destination is not proven gone: the source's guest stays "
+                         "stopped");
         return false;
     }
     if (job->guest_runs && !qmig_qmp_cont(job->source.qmp, &error)) {

@@ -5,6 +5,7 @@
 #include "util/error.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -319,6 +320,19 @@ qmig_side_end(QmigSide *side, GError **error)
                               "has ended",
                               side->label);
     }
+    g_clear_pointer(&side->qmp, qmig_qmp_free);
+    return true;
+}
+
+bool
+qmig_side_kill(QmigSide *side)
+{
+    if (side->pidfd < 0 ||
+        syscall(SYS_pidfd_send_signal, side->pidfd, SIGKILL, NULL, 0) < 0 ||
+        !process_ended(side, EXIT_TIMEOUT_MS)) {
+        return false;
+    }
+    side->closed = true;
     g_clear_pointer(&side->qmp, qmig_qmp_free);
     return true;
 }

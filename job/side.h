@@ -77,4 +77,7 @@ bool qmig_side_is_dead(const QmigSide *side);
  */
 bool qmig_side_end(QmigSide *side, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* Kill the process of this QEMU, if it is known, and see it gone. Return: whether it is. */
+bool qmig_side_kill(QmigSide *side) G_GNUC_WARN_UNUSED_RESULT;
+
 #endif
