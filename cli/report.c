@@ -83,19 +83,31 @@ print_notices(JsonObject *list)
     }
 }
 
-/* "running on the destination; the source has quit" */
+/* Where the guest is, and what became of the source. */
 static void
 print_headline(JsonObject *report)
 {
+    static const struct {
+        const char *end, *text;
+    } ends[] = {
+        { "quit", "; the source has quit" },
+        { "gone", "; the source was gone already" },
+        { "kept", "; the source is kept, and must not be continued" },
+        { "not proven gone",
+          "; the source may be there still, and must not be continued" },
+    };
     const char *end = qmig_json_string(qmig_json_get(report, "source", json_type_object),
                                        "end");
     const char *name = qmig_json_string(report, "guest_name");
     bool has_name = name != NULL && name[0] != '\0';
 
-    printf("migrated: the guest %s%s%s on the destination%s%s\n", has_name ? name : "",
+    printf("migrated: the guest %s%s%s on the destination", has_name ? name : "",
            has_name ? " " : "",
-           qmig_json_bool(report, "guest_runs", false) ? "runs" : "is, not running,",
-           end != NULL ? "; the source: " : "", end != NULL ? end : "");
+           qmig_json_bool(report, "guest_runs", false) ? "runs" : "is, not running,");
+    for (size_t i = 0; i < G_N_ELEMENTS(ends); i++) {
+        printf("%s", g_strcmp0(end, ends[i].end) == 0 ? ends[i].text : "");
+    }
+    putchar('\n');
 }
 
 void

@@ -45,7 +45,12 @@ check_source(const QmigSide *source, GString *problems)
 static void
 check_destination(const QmigSide *destination, GString *problems)
 {
-    if (strcmp(destination->run_state, "inmigrate") != 0) {
+    if (strcmp(destination->run_state, "paused") == 0 &&
+        destination->migration == QMIG_STATUS_COMPLETED) {
+        qmig_job_problem(
+            problems, "destination: it has loaded a guest already, and waits for `cont`; "
+                      "that is right only when its source is \"postmigrate\" or gone");
+    } else if (strcmp(destination->run_state, "inmigrate") != 0) {
         qmig_job_problem(
             problems,
             "destination: its state is \"%s\", wanted \"inmigrate\": start it "

@@ -102,6 +102,9 @@ void qmig_job_choose_settings(QmigJob *job, GString *problems);
 /* check.c: add to @problems. */
 void qmig_job_problem(GString *problems, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
+/* job.c: the source had been migrated away before this job: who has its guest is not known. */
+bool qmig_job_source_is_spent(const QmigJob *job);
+
 /* observe.c: take in what both sides say, tell the watcher. Errors: a side is gone, or the
  * source does not answer. */
 bool qmig_job_observe(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -250,6 +250,12 @@ is_untouched(const QmigJob *job)
     return !job->incoming_sent && !job->source.touched && !job->destination.touched;
 }
 
+bool
+qmig_job_source_is_spent(const QmigJob *job)
+{
+    return g_strcmp0(job->source.run_state, "postmigrate") == 0;
+}
+
 /* The outcome of a job that ended with @error, everything being undone. */
 static QmigOutcome
 judge_outcome(const QmigJob *job, const GError *error)
@@ -284,7 +290,9 @@ give_advice(QmigJob *job)
             "Look at both sides with `qmig status`; do not continue either before "
             "the other is known to be gone.";
     } else if (is_untouched(job)) {
-        job->where = g_strdup("Nothing was touched; the guest is on the source.");
+        job->where = g_strdup(qmig_job_source_is_spent(job)
+                                  ? "Nothing was touched."
+                                  : "Nothing was touched; the guest is on the source.");
         job->next = "Put that right, and run `qmig migrate` again.";
     } else {
         job->where = g_strdup(
@@ -347,8 +355,9 @@ qmig_job_run(QmigJob *job, GError **error)
             continue;
         }
         if (undo_phases(job, job->phase)) {
-            qmig_job_message(job, "%s: too late: the destination has the guest",
-                             local->message);
+            qmig_job_message(
+                job, "%s; but the destination has the guest, and it goes on there",
+                local->message);
             phase = QMIG_PHASE_SWITCHOVER;
             continue;
         }

@@ -423,11 +423,15 @@ static void
 let_source_go(QmigJob *job)
 {
     g_autoptr(GError) error = NULL;
-    bool keep = job->options->keep_source && !job->source.closed;
+    bool was_gone = job->source.closed;
+    bool keep = job->options->keep_source && !was_gone;
     bool ok = keep ? qmig_side_restore(&job->source, &error)
                    : qmig_side_end(&job->source, &error);
 
-    job->source_end = keep ? "kept" : ok ? "quit" : "not proven gone";
+    job->source_end = keep       ? "kept"
+                      : !ok      ? "not proven gone"
+                      : was_gone ? "gone"
+                                 : "quit";
     if (!ok) {
         qmig_job_message(job,
                          "%s; its guest stands still there, and must not be continued",

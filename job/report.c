@@ -47,10 +47,11 @@ report_guest(const QmigJob *job, JsonObject *report)
         [QMIG_OWNER_UNCLEAR] = "unclear",
     };
     bool arrived = job->owner == QMIG_OWNER_DESTINATION;
+    QmigOwner owner = qmig_job_source_is_spent(job) ? QMIG_OWNER_UNCLEAR : job->owner;
 
-    add_text(report, "guest", owners[job->owner]);
+    add_text(report, "guest", owners[owner]);
     add_text(report, "guest_name", job->source.name);
-    if (job->owner != QMIG_OWNER_UNCLEAR) {
+    if (owner != QMIG_OWNER_UNCLEAR) {
         json_object_object_add(
             report, "guest_runs",
             json_object_new_boolean(job->guest_runs &&
