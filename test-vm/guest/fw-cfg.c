@@ -3,6 +3,7 @@
 #include "fw-cfg.h"
 
 #include "io.h"
+#include "text.h"
 
 #define PORT_SELECT 0x510
 #define PORT_DATA 0x511
@@ -37,16 +38,6 @@ select_and_read(uint16_t selector, void *to, uint32_t length)
     }
 }
 
-static bool
-same(const char *a, const char *b)
-{
-    while (*a && *a == *b) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
 struct fw_cfg_file
 fw_cfg_find(const char *name)
 {
@@ -59,7 +50,7 @@ fw_cfg_find(const char *name)
         for (uint32_t at = 0; at < sizeof(entry); at++) {
             ((uint8_t *)&entry)[at] = in8(PORT_DATA);
         }
-        if (same(entry.name, name)) {
+        if (same_text(entry.name, name)) {
             return (struct fw_cfg_file){ __builtin_bswap16(entry.selector),
                                          swap32(entry.size) };
         }

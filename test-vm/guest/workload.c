@@ -6,16 +6,7 @@
 #include <stddef.h>
 
 #include "layout.h"
-
-static bool
-same(const char *a, const char *b)
-{
-    while (*a && *a == *b) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
+#include "text.h"
 
 static bool
 parse_size(const char *text, uint32_t *size)
@@ -41,7 +32,7 @@ static int
 word_index(const char *word, const char *const *words)
 {
     for (int i = 0; words[i]; i++) {
-        if (same(word, words[i])) {
+        if (same_text(word, words[i])) {
             return i;
         }
     }
@@ -57,30 +48,30 @@ set(const char *key, const char *value, struct workload *w)
     uint32_t size;
     int index;
 
-    if (same(key, "rate") && same(value, "max")) {
+    if (same_text(key, "rate") && same_text(value, "max")) {
         w->rate = RATE_MAX;
         return true;
     }
-    if (same(key, "rate")) {
+    if (same_text(key, "rate")) {
         return parse_size(value, &w->rate);
     }
-    if (same(key, "ws") && parse_size(value, &size)) {
+    if (same_text(key, "ws") && parse_size(value, &size)) {
         w->n_pages = size / PAGE_SIZE;
         return w->n_pages > 0 && w->n_pages <= SEQ_ENTRIES;
     }
-    if (same(key, "base") && parse_size(value, &size)) {
+    if (same_text(key, "base") && parse_size(value, &size)) {
         w->base = size & ~(PAGE_SIZE - 1);
         return w->base >= DEFAULT_BASE;
     }
-    if (same(key, "pattern") && (index = word_index(value, patterns)) >= 0) {
+    if (same_text(key, "pattern") && (index = word_index(value, patterns)) >= 0) {
         w->pattern = (enum pattern)index;
         return true;
     }
-    if (same(key, "order") && (index = word_index(value, orders)) >= 0) {
+    if (same_text(key, "order") && (index = word_index(value, orders)) >= 0) {
         w->order = (enum order)index;
         return true;
     }
-    if (same(key, "content") && (index = word_index(value, contents)) >= 0) {
+    if (same_text(key, "content") && (index = word_index(value, contents)) >= 0) {
         w->content = (enum content)index;
         return true;
     }
