@@ -23,6 +23,7 @@ int cli_cancel(int argc, char **argv);
 int cli_set(int argc, char **argv);
 int cli_caps(int argc, char **argv);
 int cli_plugins(int argc, char **argv);
+int cli_stream(int argc, char **argv);
 
 /**
  * cli_parse() - options of a subcommand

@@ -14,6 +14,7 @@ static const CliCommand commands[] = {
     { "cancel", "end a running migration; the guest stays on the source", cli_cancel },
     { "set", "change parameters, also while a migration runs", cli_set },
     { "caps", "capabilities and parameters this QEMU has", cli_caps },
+    { "stream", "read migration streams: show what is in them", cli_stream },
     { "plugins", "the built-in stream plugins", cli_plugins },
 };
 

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* qmig stream: the table of its subcommands. */
+#include "cli/stream.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const CliCommand commands[] = {
+    { "show", "what is in it: sections, sizes, channels, in order", cli_stream_show },
+};
+
+static int
+usage(FILE *out, int code)
+{
+    fprintf(out,
+            "usage: qmig stream SUBCOMMAND [OPTION…] INPUT…\n\n"
+            "Reads migration streams: files, pipes (\"-\"), save files, captures.\n\n");
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
+    }
+    fprintf(out, "\n`qmig stream SUBCOMMAND --help` tells more.\n");
+    return code;
+}
+
+int
+cli_stream(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        return usage(stdout, 0);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            g_autofree char *title = g_strdup_printf("stream %s", name);
+
+            argv[1] = title;
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    if (name[0] != '\0') {
+        fprintf(stderr, "qmig stream: \"%s\" is no subcommand\n", name);
+    }
+    return usage(stderr, QMIG_OUTCOME_USAGE);
+}
