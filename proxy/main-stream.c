@@ -37,6 +37,7 @@ struct QmigMainStream {
     uint8_t *arena;       /* owned; payloads waiting for the next write */
     size_t arena_len;     /* bytes used */
     bool raw;             /* the decoder is out of work */
+    bool described;       /* the stream came to its end; what follows builds on nothing */
     bool had_page;        /* a RAM page record went by */
     uint64_t zero_pages;  /* in the bytes taken last */
     uint64_t tail_bytes;
@@ -225,7 +226,7 @@ static bool
 take_raw_note(QmigMainStream *s, const char *reason, GError **error)
 {
     set_raw_reason(s, reason);
-    if (s->encoder != NULL && s->had_page) {
+    if (s->encoder != NULL && s->had_page && !s->described) {
         /* What follows may build on records (block names) that were written differently. */
         return qmig_set_error(
             error, QMIG_ERROR_UNSUPPORTED,
@@ -237,7 +238,7 @@ take_raw_note(QmigMainStream *s, const char *reason, GError **error)
 static bool
 learn(QmigMainStream *s, const struct qmig_event *ev, GError **error)
 {
-    switch ((enum qmig_event_kind)ev->kind) {
+    switch (ev->kind) {
     case QMIG_EVENT_COMMAND:
         if (ev->u.command.command == QMIG_COMMAND_OPEN_RETURN_PATH) {
             g_atomic_int_set(&s->has_return_path, 1);
@@ -249,6 +250,9 @@ learn(QmigMainStream *s, const struct qmig_event *ev, GError **error)
     case QMIG_EVENT_BYTES:
         s->tail_bytes += ev->u.bytes.kind == QMIG_BYTES_TAIL ? ev->u.bytes.length : 0;
         return true;
+    case QMIG_EVENT_DESCRIPTION:
+        s->described = true;
+        return true;
     case QMIG_EVENT_RAW:
         return take_raw_note(s, ev->u.raw.reason, error);
     case QMIG_EVENT_END:
@@ -258,20 +262,6 @@ learn(QmigMainStream *s, const struct qmig_event *ev, GError **error)
                      : QMIG_STREAM_INCOMPLETE;
         s->end_reason = g_strdup(ev->u.end.reason);
         return true;
-    case QMIG_EVENT_HEADER:
-    case QMIG_EVENT_CONFIG:
-    case QMIG_EVENT_CONFIG_SUB:
-    case QMIG_EVENT_SECTION:
-    case QMIG_EVENT_FOOTER:
-    case QMIG_EVENT_RAM_SIZE:
-    case QMIG_EVENT_RAM_BLOCK:
-    case QMIG_EVENT_PAGE:
-    case QMIG_EVENT_RAM_EOS:
-    case QMIG_EVENT_RAM_FLUSH:
-    case QMIG_EVENT_RAM_HOOK:
-    case QMIG_EVENT_EOF:
-    case QMIG_EVENT_DEVICE:
-    case QMIG_EVENT_DESCRIPTION:
     default:
         return true;
     }

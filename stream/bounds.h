@@ -13,6 +13,14 @@ enum {
     QMIG_LIMIT_PAGE_BITS_MIN = 10,
     /* A PC has 8 blocks; hundreds of hot-plugged DIMMs and ROMs stay below. */
     QMIG_LIMIT_RAM_BLOCKS = 4096,
+    /* Iterable sections of one guest: RAM, bitmaps, and one for each VFIO device. */
+    QMIG_LIMIT_SECTIONS = 1024,
+    /* Bitmap of one block of a mapped-ram file: 2 TiB of 4 KiB pages. */
+    QMIG_LIMIT_MAPPED_BITMAP = 64 << 20,
+    /* Bits of one dirty-bitmap chunk. QEMU serializes about 1 KiB at a time. */
+    QMIG_LIMIT_DIRTY_BITMAP = 64 << 20,
+    /* State of one virtio-mem device: a bit for each 4 KiB of 16 TiB. */
+    QMIG_LIMIT_EARLY_STATE = 512 << 20,
     /* One record that must be in one piece: a command (be16 length) is the largest beside a
        page; zlib's bound for a page adds a few bytes. */
     QMIG_LIMIT_RECORD = (1 << QMIG_LIMIT_PAGE_BITS) + 1024,
@@ -20,6 +28,9 @@ enum {
        MiB, one with a large virtio-gpu or VFIO device tens of MiB. Beyond, the stream still
        passes; only the device sections are not split. */
     QMIG_LIMIT_TAIL = 64 << 20,
+    /* Places in device state that look like the beginning of the description. By chance there is
+       one in 1 GiB; each costs an attempt to read it. */
+    QMIG_LIMIT_DESCRIPTIONS = 64,
     /* Nesting of the description's JSON: structs in structs, subsections. Seen: 12. */
     QMIG_LIMIT_DESCRIPTION_DEPTH = 100,
     /* QEMU's source refuses return-path messages over 512 bytes. */

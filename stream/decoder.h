@@ -19,6 +19,16 @@ typedef enum {
 } QmigDecodeResult;
 
 QmigDecoder *qmig_decoder_new(void);
+
+/**
+ * qmig_decoder_continue() - a decoder for another connection of the same migration
+ * @main:    decoder of the main channel, which has read the block list
+ * @preempt: a preempt channel (RAM records only); else the connection that replaces main after
+ *           a break in postcopy (no header, no block list)
+ *
+ * Shares what @main knows of sections and blocks; @main may be freed first.
+ */
+QmigDecoder *qmig_decoder_continue(const QmigDecoder *main, bool preempt);
 void qmig_decoder_free(QmigDecoder *d);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigDecoder, qmig_decoder_free)
 
@@ -40,7 +50,7 @@ void qmig_decoder_eof(QmigDecoder *d);
  * qmig_decoder_next() - produce the next event
  * @d:     decoder
  * @ev:    (out) event; its payload (page, data, bytes) is borrowed from @d or from the pushed
- *         bytes until the next push, names are until the next call
+ *         bytes until the next push; names, and what a note points to, are until the next call
  * @error: (out) set only when QMIG_DECODE_FAILED is returned
  *
  * Never blocks, never reads a descriptor, takes no memory per page. What it does not know but

@@ -23,6 +23,8 @@ page_name(unsigned kind)
         return "xbzrle";
     case QMIG_PAGE_ZLIB:
         return "zlib";
+    case QMIG_PAGE_MAPPED:
+        return "mapped";
     default:
         return "?";
     }
@@ -39,9 +41,42 @@ section_name(unsigned type)
 static const char *
 bytes_name(unsigned kind)
 {
-    static const char *const names[] = { "?", "tail", "packaged", "raw" };
+    static const char *const names[] = { "?",       "tail",          "packaged", "raw",
+                                         "padding", "device",        "vmstate",  "disk",
+                                         "bitmap",  "mapped-bitmap", "vfio" };
 
     return names[kind < G_N_ELEMENTS(names) ? kind : 0];
+}
+
+static void
+dump_other(GString *out, const struct qmig_event *ev)
+{
+    const struct qmig_event_dirty_bitmap *chunk = &ev->u.dirty_bitmap;
+    const struct qmig_event_disk_block *disk = &ev->u.disk_block;
+
+    switch (ev->kind) {
+    case QMIG_EVENT_DIRTY_BITMAP:
+        g_string_append_printf(
+            out,
+            "dirty-bitmap flags 0x%02x \"%s\" \"%s\" granularity %u "
+            "flags %u first %" PRIu64 " sectors %u length %" PRIu64 "\n",
+            chunk->flags, chunk->node, chunk->bitmap, chunk->granularity,
+            chunk->bitmap_flags, chunk->first_sector, chunk->n_sectors, chunk->length);
+        break;
+    case QMIG_EVENT_DISK_BLOCK:
+        g_string_append_printf(
+            out, "disk flags 0x%x \"%s\" sector %" PRIu64 " length %" PRIu64 "\n",
+            disk->flags, disk->device, disk->sector, disk->length);
+        break;
+    case QMIG_EVENT_VFIO:
+        g_string_append_printf(out, "vfio tag %u length %" PRIu64 "\n", ev->u.vfio.tag,
+                               ev->u.vfio.length);
+        break;
+    default:
+        g_string_append_printf(out, "colo message %u length %" PRIu64 "\n",
+                               ev->u.colo.message, ev->u.colo.length);
+        break;
+    }
 }
 
 static void
@@ -94,6 +129,15 @@ dump_ram(GString *out, const struct qmig_event *ev)
         if (ev->u.ram_block.has_gpa) {
             g_string_append_printf(out, " gpa 0x%" PRIx64, block->gpa);
         }
+        if (ev->u.ram_block.host_page_size != 0) {
+            g_string_append_printf(out, " page-size 0x%" PRIx64,
+                                   ev->u.ram_block.host_page_size);
+        }
+        if (ev->u.ram_block.mapped_version != 0) {
+            g_string_append_printf(out, " bitmap-at 0x%" PRIx64 " pages-at 0x%" PRIx64,
+                                   ev->u.ram_block.bitmap_offset,
+                                   ev->u.ram_block.pages_offset);
+        }
         g_string_append_c(out, '\n');
         break;
     case QMIG_EVENT_RAM_SIZE:
@@ -145,6 +189,12 @@ qmig_dump_event(GString *out, const struct qmig_event *ev)
         break;
     case QMIG_EVENT_EOF:
         g_string_append(out, "eof\n");
+        break;
+    case QMIG_EVENT_DIRTY_BITMAP:
+    case QMIG_EVENT_DISK_BLOCK:
+    case QMIG_EVENT_VFIO:
+    case QMIG_EVENT_COLO:
+        dump_other(out, ev);
         break;
     default:
         if (ev->flags & QMIG_EVENT_NOTE) {

@@ -15,8 +15,8 @@
 enum {
     MAX_PIECES = 512, /* below IOV_MAX; an event adds two at most */
     SCRATCH = 64 << 10,
-    MAX_HEAD = 8 + 1 + 255 +
-               16, /* the longest head: section START with the longest name */
+    MAX_HEAD = 1 + 2 * 256 +
+               32, /* the longest head: a dirty bitmap with both its names */
 };
 
 struct QmigEncoder {
@@ -130,6 +130,9 @@ check_page(const struct qmig_event_page *page, GError **error)
     case QMIG_PAGE_ZLIB:
         fits = true;
         break;
+    case QMIG_PAGE_MAPPED:
+        fits = page->length == block->page_size;
+        break;
     default:
         return reject(error, "page kind 0x%x is not known", page->kind);
     }
@@ -148,6 +151,9 @@ put_page(QmigEncoder *e, const struct qmig_event_page *page, GError **error)
 
     if (!check_page(page, error)) {
         return false;
+    }
+    if (page->kind == QMIG_PAGE_MAPPED) {
+        return commit(e, mark, page->data, page->length);
     }
     ok = qmig_writer_be64(w, word) &&
          (!named || qmig_writer_cstr(w, page->block->name, page->block->name_length));
@@ -201,9 +207,15 @@ put_block(QmigEncoder *e, const struct qmig_event_ram_block *entry)
 {
     QmigWriter *w = &e->scratch;
     size_t mark = w->len;
-    bool ok = qmig_writer_cstr(w, entry->block->name, entry->block->name_length) &&
-              qmig_writer_be64(w, entry->block->used_length) &&
-              (!entry->has_gpa || qmig_writer_be64(w, entry->block->gpa));
+    bool ok =
+        qmig_writer_cstr(w, entry->block->name, entry->block->name_length) &&
+        qmig_writer_be64(w, entry->block->used_length) &&
+        (entry->host_page_size == 0 || qmig_writer_be64(w, entry->host_page_size)) &&
+        (!entry->has_gpa || qmig_writer_be64(w, entry->block->gpa)) &&
+        (entry->mapped_version == 0 || (qmig_writer_be32(w, entry->mapped_version) &&
+                                        qmig_writer_be64(w, entry->mapped_page_size) &&
+                                        qmig_writer_be64(w, entry->bitmap_offset) &&
+                                        qmig_writer_be64(w, entry->pages_offset)));
 
     g_assert(ok);
     return commit(e, mark, NULL, 0);
@@ -222,6 +234,66 @@ put_command(QmigEncoder *e, const struct qmig_event_command *cmd, GError **error
               qmig_writer_be16(&e->scratch, (uint16_t)cmd->length);
     g_assert(ok);
     return commit(e, mark, cmd->data, cmd->length);
+}
+
+static bool
+put_dirty_bitmap(QmigEncoder *e, const struct qmig_event_dirty_bitmap *chunk)
+{
+    QmigWriter *w = &e->scratch;
+    size_t mark = w->len;
+    unsigned flags = chunk->flags;
+    bool has_data = (flags & QMIG_BITMAP_BITS) && !(flags & QMIG_BITMAP_ZEROES);
+    bool ok = qmig_writer_u8(w, (uint8_t)flags) &&
+              (!(flags & QMIG_BITMAP_NODE) ||
+               qmig_writer_cstr(w, chunk->node, chunk->node_length)) &&
+              (!(flags & QMIG_BITMAP_NAME) ||
+               qmig_writer_cstr(w, chunk->bitmap, chunk->bitmap_length)) &&
+              (!(flags & QMIG_BITMAP_START) ||
+               (qmig_writer_be32(w, chunk->granularity) &&
+                qmig_writer_u8(w, (uint8_t)chunk->bitmap_flags))) &&
+              (!(flags & QMIG_BITMAP_BITS) || (qmig_writer_be64(w, chunk->first_sector) &&
+                                               qmig_writer_be32(w, chunk->n_sectors))) &&
+              (!has_data || qmig_writer_be64(w, chunk->length));
+
+    g_assert(ok);
+    return commit(e, mark, NULL, 0);
+}
+
+static bool
+put_disk_block(QmigEncoder *e, const struct qmig_event_disk_block *block)
+{
+    QmigWriter *w = &e->scratch;
+    size_t mark = w->len;
+    bool ok = qmig_writer_be64(w, block->sector << WIRE_SECTOR_BITS | block->flags) &&
+              (!(block->flags & QMIG_DISK_DATA) ||
+               qmig_writer_cstr(w, block->device, block->device_length));
+
+    g_assert(ok);
+    return commit(e, mark, NULL, 0);
+}
+
+static bool
+put_vfio(QmigEncoder *e, const struct qmig_event_vfio *record)
+{
+    size_t mark = e->scratch.len;
+    bool ok = qmig_writer_be64(&e->scratch, WIRE_VFIO_TAG + record->tag) &&
+              (record->tag != QMIG_VFIO_DATA_STATE ||
+               qmig_writer_be64(&e->scratch, record->length));
+
+    g_assert(ok);
+    return commit(e, mark, NULL, 0);
+}
+
+static bool
+put_colo(QmigEncoder *e, const struct qmig_event_colo *colo)
+{
+    size_t mark = e->scratch.len;
+    bool ok = qmig_writer_be32(&e->scratch, colo->message) &&
+              (colo->message != QMIG_COLO_VMSTATE_SIZE ||
+               qmig_writer_be64(&e->scratch, colo->length));
+
+    g_assert(ok);
+    return commit(e, mark, NULL, 0);
 }
 
 static bool
@@ -251,6 +323,9 @@ qmig_encoder_put(QmigEncoder *e, const struct qmig_event *ev, GError **error)
     static const uint8_t eof_byte = WIRE_EOF;
 
     g_return_val_if_fail(!qmig_encoder_is_full(e), false);
+    if (ev->flags & QMIG_EVENT_NOTE) {
+        return true;
+    }
     switch (ev->kind) {
     case QMIG_EVENT_PAGE:
         return put_page(e, &ev->u.page, error);
@@ -281,10 +356,15 @@ qmig_encoder_put(QmigEncoder *e, const struct qmig_event *ev, GError **error)
         return commit(e, e->scratch.len, ev->u.bytes.data, ev->u.bytes.length);
     case QMIG_EVENT_EOF:
         return commit(e, e->scratch.len, &eof_byte, 1);
+    case QMIG_EVENT_DIRTY_BITMAP:
+        return put_dirty_bitmap(e, &ev->u.dirty_bitmap);
+    case QMIG_EVENT_DISK_BLOCK:
+        return put_disk_block(e, &ev->u.disk_block);
+    case QMIG_EVENT_VFIO:
+        return put_vfio(e, &ev->u.vfio);
+    case QMIG_EVENT_COLO:
+        return put_colo(e, &ev->u.colo);
     default:
-        if (ev->flags & QMIG_EVENT_NOTE) {
-            return true;
-        }
         return reject(error, "event kind %u is not known", ev->kind);
     }
 }

@@ -17,13 +17,30 @@
  *   cstr    := u8 n, n bytes
  *
  *   body of "ram" := record* be64 10           (P: page size; all words big-endian)
- *   record  := be64 total|04, ( cstr block, be64 length [, be64 gpa] )*   until the sum is total
+ *   record  := be64 total|04, entry*                               until the sum is total
  *            | be64 offset|kind[|20] [, cstr block unless 20 is set], payload
  *   payload := ZERO 02: u8 | PAGE 08: P bytes | XBZRLE 40: 01, be16 n, n bytes
  *            | ZLIB 100: be32 n, n bytes
  *            | be64 200 (flush) | be64 80 (hook)
+ *   entry   := cstr block, be64 length [, be64 page size: huge pages under postcopy]
+ *              [, be64 gpa: x-ignore-shared] [, mapped: mapped-ram]
+ *   mapped  := be32 1, be64 P, be64 bitmap offset, be64 pages offset, bitmap, padding, pages
  *
- * Nothing on the wire gives the length of a FULL body: see stream/tail.h.
+ *   body of "dirty-bitmap" := chunk* ending with one that has flag 01
+ *   chunk   := u8 flags [08: cstr node] [04: cstr bitmap]
+ *              [10: be32 granularity, u8 flags]
+ *              [40: be64 first sector, be32 sectors [, unless 02: be64 n, n bytes]]
+ *   body of "block" := disk* ending with one that has flag 02
+ *   disk    := be64 sector << 9 | flags [01: cstr device [, unless 08: 1 MiB of data]]
+ *   body of "…/vfio" := ( be64 tag [DATA: be64 n, n bytes] )* ending with END or INIT_DATA_SENT
+ *
+ *   After tail, COLO:  ( be32 1, be32 3, item*, 00, be32 4, be64 n, n bytes )*
+ *   A recovery connection is item* 00, a preempt channel record*: neither has a header.
+ *
+ * Nothing on the wire gives the length of a FULL body: see stream/tail.h. Before RAM only
+ * "…/virtio-mem-device-early" is known, by its fields:
+ *   be64 address, be64 region, be64 block, be32 node, be64 size, bit for each block of the
+ *   region in be64 words
  */
 #ifndef QMIG_STREAM_FORMAT_H
 #define QMIG_STREAM_FORMAT_H
@@ -53,6 +70,12 @@ enum {
     WIRE_RAM_VERSION = 4,     /* version_id of section "ram" */
     WIRE_XBZRLE_ENCODING = 1, /* ENCODING_FLAG_XBZRLE */
     WIRE_PAGE_BITS = 12, /* x86, s390, ppc, riscv; others say so in the configuration */
+    WIRE_MAPPED_VERSION = 1,   /* MAPPED_RAM_HDR_VERSION */
+    WIRE_DISK_BLOCK = 1 << 20, /* QEMU 7.2 migration/block.c: BLK_MIG_BLOCK_SIZE */
+    WIRE_SECTOR_BITS = 9,
 };
+
+/* QEMU hw/vfio/migration.c: what every tag begins with. */
+#define WIRE_VFIO_TAG UINT64_C(0xffffffffef100000)
 
 #endif

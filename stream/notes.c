@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What is said after the last byte: the device sections of the tail, the description, and
- * whether the stream was complete. One note for each call, so that the decoder's one-event
- * interface holds to the end.
+ * What is learnt once a whole piece has gone by: the device sections of the tail, of a package,
+ * of a checkpoint; the description; and after the last byte, whether the stream was complete.
+ * One note for each call, so that the decoder's one-event interface holds to the end.
  */
 #include "stream/decoder-priv.h"
 #include "stream/format.h"
@@ -11,7 +11,7 @@
 #include <inttypes.h>
 
 struct QmigNotes {
-    QmigTail tail;
+    QmigTail tail; /* of what is in decoder.kept */
     guint next_device;
     bool description_due;
     bool end_due;
@@ -26,53 +26,31 @@ static const char *const state_texts[] = {
     [STATE_ITEM] = "between sections, without an end",
     [STATE_RAM] = "inside a RAM section",
     [STATE_RAM_LIST] = "inside the list of RAM blocks",
+    [STATE_MAPPED_PAGE] = "between the pages of a mapped-ram block",
+    [STATE_BITMAP] = "inside a dirty-bitmap section",
+    [STATE_DISK] = "inside a disk section",
+    [STATE_VFIO] = "inside a VFIO section",
     [STATE_FOOTER] = "before the footer of a section",
-    [STATE_PACKAGED] = "inside packaged device state",
-    [STATE_TAIL] = "inside device state",
+    [STATE_COLO] = "inside a message between checkpoints",
 };
 
-/* The tail has ended: is its description there, and does it fit? */
-static void
-read_tail(QmigNotes *notes, const QmigDecoder *d)
+static const char *const bulk_texts[] = {
+    [QMIG_BYTES_PACKAGED] = "packaged device state",
+    [QMIG_BYTES_PADDING] = "the padding of a mapped-ram file",
+    [QMIG_BYTES_DEVICE] = "a device section",
+    [QMIG_BYTES_VMSTATE] = "the device state of a checkpoint",
+    [QMIG_BYTES_DISK] = "a block of a disk",
+    [QMIG_BYTES_BITMAP] = "the bits of a dirty bitmap",
+    [QMIG_BYTES_MAPPED_BITMAP] = "the page bitmap of a mapped-ram block",
+    [QMIG_BYTES_VFIO] = "the data of a VFIO device",
+};
+
+static QmigNotes *
+fresh_notes(QmigDecoder *d)
 {
-    g_autoptr(GError) error = NULL;
-
-    if (d->eof_seen && (d->tail != NULL && d->tail->len == 0)) {
-        /* Postcopy, or machine property suppress-vmdesc: EOF is the last byte. */
-        notes->complete = true;
-        notes->reason = g_strdup("");
-        return;
-    }
-    if (d->tail == NULL) {
-        notes->reason = g_strdup("the device state is too long to be kept and read");
-        return;
-    }
-    if (d->eof_seen) {
-        /* The EOF byte was an event of its own; the description's finder looks for it. */
-        static const uint8_t eof_byte = WIRE_EOF;
-        g_byte_array_prepend(d->tail, &eof_byte, 1);
-    }
-    notes->complete = qmig_tail_parse(d->tail->data, d->tail->len, &notes->tail, &error);
-    notes->description_due = notes->tail.json_len > 0;
-    notes->reason = g_strdup(error != NULL ? error->message : "");
-}
-
-QmigNotes *
-qmig_notes_new(QmigDecoder *d)
-{
-    QmigNotes *notes = g_new0(QmigNotes, 1);
-
-    notes->end_due = true;
-    if (d->state == STATE_TAIL) {
-        read_tail(notes, d);
-    } else if (d->state == STATE_RAW) {
-        notes->reason = g_strdup_printf("not read: %s", d->raw_reason);
-    } else {
-        notes->reason = g_strdup_printf("the stream ends %s, after %" PRIu64 " bytes",
-                                        state_texts[d->state],
-                                        d->offset + d->window.carry_len);
-    }
-    return notes;
+    qmig_notes_free(d->notes);
+    d->notes = g_new0(QmigNotes, 1);
+    return d->notes;
 }
 
 void
@@ -85,6 +63,70 @@ qmig_notes_free(QmigNotes *notes)
     }
 }
 
+bool
+qmig_notes_tail(QmigDecoder *d, size_t eof_at, size_t end)
+{
+    QmigTail tail;
+
+    g_clear_error(&d->tail_error);
+    if (!qmig_tail_parse(d->kept->data, eof_at, end, d->footers != FOOTERS_OFF, &tail,
+                         &d->tail_error)) {
+        return false;
+    }
+    QmigNotes *notes = fresh_notes(d);
+    notes->tail = tail;
+    notes->description_due = true;
+    return true;
+}
+
+/* Why a stream that ends here is not complete. (transfer full); "" when it is */
+static char *
+reason_of_end(const QmigDecoder *d)
+{
+    bool is_between = d->window.carry_len == 0;
+
+    switch ((int)d->state) {
+    case STATE_RAW:
+        return g_strdup_printf("not read: %s", d->raw_reason);
+    case STATE_TAIL:
+        if (d->kept == NULL) {
+            return g_strdup("the device state is too long to be kept and read");
+        }
+        if (d->eof_seen && d->kept->len == 1) {
+            /* Postcopy, or machine property suppress-vmdesc: EOF is the last byte. */
+            return g_strdup("");
+        }
+        return g_strdup(
+            d->tail_error != NULL
+                ? d->tail_error->message
+                : "the stream ends inside device state: no description of it");
+    case STATE_BULK:
+        return g_strdup_printf("the stream ends inside %s, %" PRIu64 " bytes short",
+                               bulk_texts[d->bulk_kind], d->bulk_left);
+    case STATE_COLO:
+    case STATE_RAM:
+        if (is_between && (d->state == STATE_COLO || d->preempt)) {
+            return g_strdup("");
+        }
+        break;
+    default:
+        break;
+    }
+    return g_strdup_printf("the stream ends %s, after %" PRIu64 " bytes",
+                           state_texts[d->state], d->offset + d->window.carry_len);
+}
+
+void
+qmig_notes_end(QmigDecoder *d)
+{
+    QmigNotes *notes = fresh_notes(d);
+
+    notes->end_due = true;
+    notes->reason = reason_of_end(d);
+    notes->complete = notes->reason[0] == '\0';
+    d->state = STATE_DONE;
+}
+
 static void
 fill_device(const QmigNotes *notes, const QmigDecoder *d, struct qmig_event *ev)
 {
@@ -92,20 +134,22 @@ fill_device(const QmigNotes *notes, const QmigDecoder *d, struct qmig_event *ev)
                                                   notes->next_device);
 
     qmig_decoder_event(d, ev, QMIG_EVENT_DEVICE);
-    ev->offset = d->offset - d->tail->len + device->start;
+    ev->offset = d->kept_at + device->start;
     ev->u.device = (struct qmig_event_device){
         .name = device->name,
         .instance = device->instance,
         .version = device->version,
         .section_id = device->section_id,
         .length = device->length,
-        .data = d->tail->data + device->start,
+        .data = d->kept->data + device->start,
     };
 }
 
 bool
-qmig_notes_next(QmigNotes *notes, QmigDecoder *d, struct qmig_event *ev)
+qmig_notes_next(QmigDecoder *d, struct qmig_event *ev)
 {
+    QmigNotes *notes = d->notes;
+
     if (notes->tail.devices != NULL && notes->next_device < notes->tail.devices->len) {
         fill_device(notes, d, ev);
         notes->next_device++;
@@ -114,8 +158,8 @@ qmig_notes_next(QmigNotes *notes, QmigDecoder *d, struct qmig_event *ev)
     if (notes->description_due) {
         notes->description_due = false;
         qmig_decoder_event(d, ev, QMIG_EVENT_DESCRIPTION);
-        ev->offset = d->offset - notes->tail.json_len;
-        ev->u.description.json = (const char *)d->tail->data + notes->tail.json;
+        ev->offset = d->kept_at + notes->tail.json;
+        ev->u.description.json = (const char *)d->kept->data + notes->tail.json;
         ev->u.description.length = notes->tail.json_len;
         return true;
     }

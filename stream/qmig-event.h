@@ -25,20 +25,25 @@ extern "C" {
 #endif
 
 enum qmig_event_kind {
-    QMIG_EVENT_HEADER = 1,     /* u.header: be32 "QEVM", be32 version */
-    QMIG_EVENT_CONFIG = 2,     /* u.config: 0x07, be32 length, machine type name */
-    QMIG_EVENT_CONFIG_SUB = 3, /* u.config_sub: 0x05, name, be32 version, data */
-    QMIG_EVENT_SECTION = 4,    /* u.section: head of START, PART, END */
-    QMIG_EVENT_FOOTER = 5,     /* u.footer: 0x7e, be32 section id */
-    QMIG_EVENT_RAM_SIZE = 6,   /* u.ram_size: be64 total | 0x04 */
-    QMIG_EVENT_RAM_BLOCK = 7,  /* u.ram_block: one entry of the block list */
-    QMIG_EVENT_PAGE = 8,       /* u.page: one page record */
-    QMIG_EVENT_RAM_EOS = 9,    /* be64 0x10: end of a RAM section's body */
-    QMIG_EVENT_RAM_FLUSH = 10, /* be64 0x200: multifd flush, QEMU 8.1 and later */
-    QMIG_EVENT_RAM_HOOK = 11,  /* be64 0x80: RDMA hook */
-    QMIG_EVENT_COMMAND = 12,   /* u.command: 0x08, be16 command, be16 length, data */
-    QMIG_EVENT_BYTES = 13,     /* u.bytes: bytes handed on as they are */
-    QMIG_EVENT_EOF = 14,       /* 0x00: no more sections */
+    QMIG_EVENT_HEADER = 1,        /* u.header: be32 "QEVM", be32 version */
+    QMIG_EVENT_CONFIG = 2,        /* u.config: 0x07, be32 length, machine type name */
+    QMIG_EVENT_CONFIG_SUB = 3,    /* u.config_sub: 0x05, name, be32 version, data */
+    QMIG_EVENT_SECTION = 4,       /* u.section: head of START, PART, END */
+    QMIG_EVENT_FOOTER = 5,        /* u.footer: 0x7e, be32 section id */
+    QMIG_EVENT_RAM_SIZE = 6,      /* u.ram_size: be64 total | 0x04 */
+    QMIG_EVENT_RAM_BLOCK = 7,     /* u.ram_block: one entry of the block list */
+    QMIG_EVENT_PAGE = 8,          /* u.page: one page record */
+    QMIG_EVENT_RAM_EOS = 9,       /* be64 0x10: end of a RAM section's body */
+    QMIG_EVENT_RAM_FLUSH = 10,    /* be64 0x200: multifd flush, QEMU 8.1 and later */
+    QMIG_EVENT_RAM_HOOK = 11,     /* be64 0x80: RDMA hook */
+    QMIG_EVENT_COMMAND = 12,      /* u.command: 0x08, be16 command, be16 length, data */
+    QMIG_EVENT_BYTES = 13,        /* u.bytes: bytes handed on as they are */
+    QMIG_EVENT_EOF = 14,          /* 0x00: no more sections */
+    QMIG_EVENT_DIRTY_BITMAP = 15, /* u.dirty_bitmap: a chunk of section "dirty-bitmap" */
+    QMIG_EVENT_DISK_BLOCK =
+        16,               /* u.disk_block: a record of section "block", QEMU <= 9.0 */
+    QMIG_EVENT_COLO = 17, /* u.colo: be32 message between checkpoints */
+    QMIG_EVENT_VFIO = 18, /* u.vfio: be64 tag in a section of a VFIO device */
 
     /* Notes: no bytes of their own. */
     QMIG_EVENT_RAW = 64,    /* u.raw: from here the stream is not understood, and why */
@@ -49,7 +54,8 @@ enum qmig_event_kind {
 };
 
 /* qmig_event.flags */
-#define QMIG_EVENT_NOTE 0x0001u /* stands for no bytes on the wire */
+#define QMIG_EVENT_NOTE \
+    0x0001u /* stands for no bytes on the wire; any kind may carry it */
 
 /* Type bytes of sections. */
 enum qmig_section_type {
@@ -61,6 +67,7 @@ enum qmig_section_type {
 
 /* How a page travels; the values are the wire's flag bits. */
 enum qmig_page_kind {
+    QMIG_PAGE_MAPPED = 0x001, /* lies at its place in a mapped-ram file, without a head */
     QMIG_PAGE_ZERO = 0x002,   /* one fill byte, in practice 0 */
     QMIG_PAGE_NORMAL = 0x008, /* the page as it is */
     QMIG_PAGE_XBZRLE = 0x040, /* new bytes over the page the destination has */
@@ -86,7 +93,50 @@ enum qmig_command {
 enum qmig_bytes_kind {
     QMIG_BYTES_TAIL = 1, /* device state, EOF, description: has no lengths on the wire */
     QMIG_BYTES_PACKAGED = 2, /* the blob behind COMMAND PACKAGED */
-    QMIG_BYTES_RAW = 3       /* everything behind a QMIG_EVENT_RAW note */
+    QMIG_BYTES_RAW = 3,      /* everything behind a QMIG_EVENT_RAW note */
+    QMIG_BYTES_PADDING =
+        4, /* mapped-ram: before a block's pages, and in place of zero pages */
+    QMIG_BYTES_DEVICE = 5,  /* state of a device section before RAM */
+    QMIG_BYTES_VMSTATE = 6, /* COLO: device state of a checkpoint, with its EOF byte */
+    QMIG_BYTES_DISK = 7,    /* data of a QMIG_EVENT_DISK_BLOCK */
+    QMIG_BYTES_BITMAP = 8,  /* bits of a QMIG_EVENT_DIRTY_BITMAP; little-endian */
+    QMIG_BYTES_MAPPED_BITMAP = 9, /* mapped-ram: which pages are there; little-endian */
+    QMIG_BYTES_VFIO = 10          /* data of a QMIG_EVENT_VFIO */
+};
+
+/* qmig_event_dirty_bitmap.flags (DIRTY_BITMAP_MIG_FLAG_*, QEMU migration/block-dirty-bitmap.c) */
+enum qmig_dirty_bitmap_flag {
+    QMIG_BITMAP_EOS = 0x01,
+    QMIG_BITMAP_ZEROES = 0x02, /* BITS without data: all clear */
+    QMIG_BITMAP_NAME = 0x04,   /* the bitmap's name comes with it */
+    QMIG_BITMAP_NODE = 0x08,   /* the node's name comes with it */
+    QMIG_BITMAP_START = 0x10,
+    QMIG_BITMAP_COMPLETE = 0x20,
+    QMIG_BITMAP_BITS = 0x40
+};
+
+/* qmig_event_disk_block.flags (BLK_MIG_FLAG_*, QEMU 7.2 migration/block.c) */
+enum qmig_disk_flag {
+    QMIG_DISK_DATA = 0x01, /* the device's name comes with it, and 1 MiB unless ZERO */
+    QMIG_DISK_EOS = 0x02,
+    QMIG_DISK_PROGRESS = 0x04, /* sector is a percentage */
+    QMIG_DISK_ZERO = 0x08
+};
+
+/* Messages source -> destination (COLO_MESSAGE_*, QEMU qapi/migration.json). */
+enum qmig_colo_message {
+    QMIG_COLO_CHECKPOINT_REQUEST = 1,
+    QMIG_COLO_VMSTATE_SEND = 3, /* sections follow, to an EOF */
+    QMIG_COLO_VMSTATE_SIZE = 4  /* be64 n; n bytes of device state follow */
+};
+
+/* VFIO_MIG_FLAG_*, QEMU hw/vfio/migration.c: on the wire be64 0xffffffffef100000 + tag. */
+enum qmig_vfio_tag {
+    QMIG_VFIO_END_OF_STATE = 1,
+    QMIG_VFIO_CONFIG_STATE = 2,
+    QMIG_VFIO_SETUP_STATE = 3,
+    QMIG_VFIO_DATA_STATE = 4, /* be64 n; n bytes follow */
+    QMIG_VFIO_INIT_DATA_SENT = 5
 };
 
 /* A RAM block, as the block list announced it. Never changes once announced. */
@@ -137,6 +187,13 @@ struct qmig_event_ram_size {
 struct qmig_event_ram_block {
     const struct qmig_block *block;
     uint32_t has_gpa; /* the entry carries a guest physical address */
+    /* The entry's own page size, bytes: with postcopy, for a block of huge pages; else 0. */
+    uint64_t host_page_size;
+    /* Of a mapped-ram file; all 0 elsewhere. Offsets in the file, bytes. */
+    uint32_t mapped_version;
+    uint64_t mapped_page_size;
+    uint64_t bitmap_offset;
+    uint64_t pages_offset;
 };
 
 struct qmig_event_page {
@@ -161,6 +218,38 @@ struct qmig_event_bytes {
     uint32_t kind; /* enum qmig_bytes_kind */
     const uint8_t *data;
     uint64_t length;
+};
+
+struct qmig_event_dirty_bitmap {
+    uint32_t flags; /* enum qmig_dirty_bitmap_flag */
+    const char
+        *node; /* NUL-terminated; the current one when the chunk does not name it */
+    uint32_t node_length; /* bytes */
+    uint32_t bitmap_length;
+    const char *bitmap;    /* likewise */
+    uint32_t granularity;  /* START: bytes */
+    uint32_t bitmap_flags; /* START: 1 enabled, 2 persistent */
+    uint64_t first_sector; /* BITS */
+    uint32_t n_sectors;    /* BITS: of 512 bytes */
+    uint64_t length;       /* BITS: bytes of QMIG_BYTES_BITMAP that follow */
+};
+
+struct qmig_event_disk_block {
+    uint32_t flags;         /* enum qmig_disk_flag */
+    uint64_t sector;        /* of 512 bytes; of PROGRESS: percent */
+    const char *device;     /* NUL-terminated; "" when the record names none */
+    uint32_t device_length; /* bytes */
+    uint64_t length;        /* bytes of QMIG_BYTES_DISK that follow */
+};
+
+struct qmig_event_colo {
+    uint32_t message; /* enum qmig_colo_message */
+    uint64_t length;  /* VMSTATE_SIZE: bytes of QMIG_BYTES_VMSTATE that follow */
+};
+
+struct qmig_event_vfio {
+    uint32_t tag;    /* enum qmig_vfio_tag */
+    uint64_t length; /* bytes of QMIG_BYTES_VFIO that follow */
 };
 
 struct qmig_event_raw {
@@ -207,6 +296,10 @@ struct qmig_event {
         struct qmig_event_device device;
         struct qmig_event_description description;
         struct qmig_event_end end;
+        struct qmig_event_dirty_bitmap dirty_bitmap;
+        struct qmig_event_disk_block disk_block;
+        struct qmig_event_colo colo;
+        struct qmig_event_vfio vfio;
     } u;
 };
 

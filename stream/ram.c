@@ -15,19 +15,6 @@
 /* zlib's compressBound() for small inputs, rounded up: what QEMU checks against. */
 #define ZLIB_BOUND(page_size) ((page_size) + ((page_size) >> 9) + 64)
 
-static const QmigRamBlock *
-find_block(const QmigDecoder *d, const uint8_t *name, size_t len)
-{
-    for (guint i = 0; i < d->blocks->len; i++) {
-        const QmigRamBlock *block = g_ptr_array_index(d->blocks, i);
-
-        if (block->public.name_length == len && memcmp(block->name, name, len) == 0) {
-            return block;
-        }
-    }
-    return NULL;
-}
-
 /* The block a page record is for: named in the record, or the current one. */
 static QmigParse
 take_block(const QmigDecoder *d, QmigCursor *c, bool continued,
@@ -47,7 +34,7 @@ take_block(const QmigDecoder *d, QmigCursor *c, bool continued,
     if (!(qmig_cursor_u8(c, &len) && qmig_cursor_bytes(c, len, &name))) {
         return QMIG_PARSE_SHORT;
     }
-    *block = find_block(d, name, len);
+    *block = qmig_blocks_find(d, name, len);
     return *block != NULL
                ? QMIG_PARSE_DONE
                : qmig_decoder_fail(d, error, "ram: page in unknown block \"%.*s\"", len,
@@ -137,31 +124,6 @@ parse_page(QmigDecoder *d, QmigCursor *c, uint64_t word, size_t *need,
     return QMIG_PARSE_DONE;
 }
 
-static QmigParse
-parse_mem_size(QmigDecoder *d, uint64_t word, struct qmig_event *ev, GError **error)
-{
-    uint64_t total = word & ~(uint64_t)(d->page_size - 1);
-
-    if (d->list_seen) {
-        return qmig_decoder_fail(d, error, "ram: a second block list");
-    }
-    qmig_decoder_event(d, ev, QMIG_EVENT_RAM_SIZE);
-    ev->u.ram_size.total = total;
-    d->list_seen = true;
-    d->list_left = total;
-    if (d->postcopy_pages != 0 && d->postcopy_pages != d->page_size) {
-        /* Blocks of other page sizes carry one more field, and nothing says which do. */
-        qmig_decoder_go_raw(
-            d,
-            "block list of a postcopy guest with huge pages (page sizes 0x%" PRIx64
-            "): its entries' layout is not announced",
-            d->postcopy_pages);
-    } else if (total != 0) {
-        d->state = STATE_RAM_LIST;
-    }
-    return QMIG_PARSE_DONE;
-}
-
 QmigParse
 qmig_ram_parse(QmigDecoder *d, QmigCursor *c, size_t *need, struct qmig_event *ev,
                GError **error)
@@ -179,13 +141,13 @@ qmig_ram_parse(QmigDecoder *d, QmigCursor *c, size_t *need, struct qmig_event *e
         return parse_page(d, c, word, need, ev, error);
     case WIRE_RAM_MEM_SIZE:
         if (!(word & WIRE_RAM_CONTINUE)) {
-            return parse_mem_size(d, word, ev, error);
+            return qmig_blocks_parse_size(d, word, ev, error);
         }
         break;
     case WIRE_RAM_EOS:
         if (word == WIRE_RAM_EOS) {
             qmig_decoder_event(d, ev, QMIG_EVENT_RAM_EOS);
-            d->state = STATE_FOOTER;
+            d->state = qmig_decoder_after_body(d);
             return QMIG_PARSE_DONE;
         }
         break;
@@ -204,46 +166,4 @@ qmig_ram_parse(QmigDecoder *d, QmigCursor *c, size_t *need, struct qmig_event *e
     return qmig_decoder_fail(
         d, error, "ram: record 0x%016" PRIx64 " has an unknown combination of flags",
         word);
-}
-
-QmigParse
-qmig_ram_parse_list(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev, GError **error)
-{
-    g_autofree QmigRamBlock *block = g_new0(QmigRamBlock, 1);
-    uint8_t name_len;
-
-    if (!(qmig_cursor_cstr(c, block->name, &name_len) &&
-          qmig_cursor_be64(c, &block->public.used_length) &&
-          (!d->ignore_shared || qmig_cursor_be64(c, &block->public.gpa)))) {
-        return QMIG_PARSE_SHORT;
-    }
-    if (block->public.used_length > d->list_left) {
-        return qmig_decoder_fail(d, error,
-                                 "ram: block \"%s\": length 0x%" PRIx64
-                                 " exceeds the 0x%" PRIx64 " bytes left of the total",
-                                 block->name, block->public.used_length, d->list_left);
-    }
-    if (find_block(d, (const uint8_t *)block->name, name_len) != NULL) {
-        return qmig_decoder_fail(d, error, "ram: block \"%s\" is listed twice",
-                                 block->name);
-    }
-    if (d->blocks->len == QMIG_LIMIT_RAM_BLOCKS) {
-        return qmig_decoder_fail(d, error, "ram: more than %d RAM blocks",
-                                 QMIG_LIMIT_RAM_BLOCKS);
-    }
-
-    block->public.size = sizeof block->public;
-    block->public.index = d->blocks->len;
-    block->public.name = block->name;
-    block->public.name_length = name_len;
-    block->public.page_size = d->page_size;
-    qmig_decoder_event(d, ev, QMIG_EVENT_RAM_BLOCK);
-    ev->u.ram_block.block = &block->public;
-    ev->u.ram_block.has_gpa = d->ignore_shared;
-    d->list_left -= block->public.used_length;
-    if (d->list_left == 0) {
-        d->state = STATE_RAM;
-    }
-    g_ptr_array_add(d->blocks, g_steal_pointer(&block));
-    return QMIG_PARSE_DONE;
 }

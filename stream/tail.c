@@ -11,6 +11,9 @@
 
 #include <inttypes.h>
 
+/* EOF byte, type byte, be32 length. */
+enum { DESCRIPTION_HEAD = 6 };
+
 typedef struct json_tokener JsonTokener;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(JsonTokener, json_tokener_free)
 
@@ -26,28 +29,6 @@ void
 qmig_tail_clear(QmigTail *tail)
 {
     g_clear_pointer(&tail->devices, g_array_unref);
-}
-
-/* 00 06 be32 n '{', with n reaching exactly to the end: no device state looks like that. */
-static bool
-find_description(const uint8_t *data, size_t len, QmigTail *tail, GError **error)
-{
-    for (size_t back = 7; back <= len; back++) {
-        QmigCursor c = qmig_cursor(data + len - back, back);
-        uint8_t eof, type;
-        uint32_t n;
-
-        if (qmig_cursor_u8(&c, &eof) && eof == WIRE_EOF && qmig_cursor_u8(&c, &type) &&
-            type == WIRE_DESCRIPTION && qmig_cursor_be32(&c, &n) &&
-            n == qmig_cursor_left(&c) && *c.p == '{') {
-            tail->json = len - n;
-            tail->json_len = n;
-            return true;
-        }
-    }
-    return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
-                          "tail: no description reaches to the end of its %zu bytes",
-                          len);
 }
 
 static JsonObject *
@@ -150,7 +131,8 @@ described_length(JsonObject *state, uint64_t *sum)
 
 /* Head, state and footer of one section whose state has @length bytes. */
 static bool
-take_section(QmigCursor *c, const uint8_t *base, uint64_t length, QmigTailDevice *device)
+take_section(QmigCursor *c, const uint8_t *base, uint64_t length, bool footers,
+             QmigTailDevice *device)
 {
     uint32_t footer_id;
     uint8_t type, mark, name_len;
@@ -165,9 +147,10 @@ take_section(QmigCursor *c, const uint8_t *base, uint64_t length, QmigTailDevice
     }
     device->start = (size_t)(c->p - base);
     device->length = (size_t)length;
-    if (!(qmig_cursor_skip(c, device->length) && qmig_cursor_u8(c, &mark) &&
-          mark == WIRE_FOOTER && qmig_cursor_be32(c, &footer_id) &&
-          footer_id == device->section_id)) {
+    if (!qmig_cursor_skip(c, device->length) ||
+        (footers &&
+         !(qmig_cursor_u8(c, &mark) && mark == WIRE_FOOTER &&
+           qmig_cursor_be32(c, &footer_id) && footer_id == device->section_id))) {
         return false;
     }
     device->name = g_strndup(name, name_len);
@@ -190,11 +173,10 @@ is_next(QmigCursor c, const char *name, uint64_t instance)
 }
 
 static bool
-split_sections(const uint8_t *data, JsonObject *description, QmigTail *tail,
+split_sections(QmigCursor c, JsonObject *description, bool footers, QmigTail *tail,
                GError **error)
 {
-    /* What lies before 00 06 be32. */
-    QmigCursor c = qmig_cursor(data, tail->json - 6);
+    const uint8_t *data = c.p;
     JsonObject *devices = get_list(description, "devices");
 
     for (size_t i = 0; devices != NULL && i < json_object_array_length(devices); i++) {
@@ -210,7 +192,7 @@ split_sections(const uint8_t *data, JsonObject *description, QmigTail *tail,
         }
         if (!get_number(state, "size", 0, &length) ||
             (length == 0 && !described_length(state, &length)) ||
-            !take_section(&c, data, length, &device)) {
+            !take_section(&c, data, length, footers, &device)) {
             return qmig_set_error(
                 error, QMIG_ERROR_PROTOCOL,
                 "tail: section \"%s\" at byte %zu does not have the %" PRIu64
@@ -229,15 +211,25 @@ split_sections(const uint8_t *data, JsonObject *description, QmigTail *tail,
 }
 
 bool
-qmig_tail_parse(const uint8_t *data, size_t len, QmigTail *tail, GError **error)
+qmig_tail_parse(const uint8_t *data, size_t eof_at, size_t len, bool footers,
+                QmigTail *tail, GError **error)
 {
     g_autoptr(JsonObject) description = NULL;
+    QmigTail parsed = { .json = eof_at + DESCRIPTION_HEAD };
 
-    *tail = (QmigTail){ .devices = g_array_new(FALSE, FALSE, sizeof(QmigTailDevice)) };
-    g_array_set_clear_func(tail->devices, clear_device);
-    if (!find_description(data, len, tail, error)) {
+    g_return_val_if_fail(len >= parsed.json, false);
+    parsed.json_len = len - parsed.json;
+    description = parse_description(data + parsed.json, parsed.json_len, error);
+    if (description == NULL) {
         return false;
     }
-    description = parse_description(data + tail->json, tail->json_len, error);
-    return description != NULL && split_sections(data, description, tail, error);
+    parsed.devices = g_array_new(FALSE, FALSE, sizeof(QmigTailDevice));
+    g_array_set_clear_func(parsed.devices, clear_device);
+    if (!split_sections(qmig_cursor(data, eof_at), description, footers, &parsed,
+                        error)) {
+        qmig_tail_clear(&parsed);
+        return false;
+    }
+    *tail = parsed;
+    return true;
 }

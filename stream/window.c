@@ -43,6 +43,19 @@ collect(QmigWindow *w, size_t n, GError **error)
     return true;
 }
 
+/* The first @n carried bytes are done with; what was looked at beyond them changes buffers. */
+static void
+drop_carried(QmigWindow *w, size_t n)
+{
+    uint8_t *used = w->carry;
+
+    w->carry_len -= n;
+    memcpy(w->spare, used + n, w->carry_len);
+    w->carry = w->spare;
+    w->spare = used;
+    w->need = w->carry_len;
+}
+
 /* The record begun in the carry buffer: feed it until it is whole, and no further. */
 static QmigDecodeResult
 step_carried(QmigWindow *w, QmigParseFn parse, void *self, void *out, size_t *consumed,
@@ -60,16 +73,10 @@ step_carried(QmigWindow *w, QmigParseFn parse, void *self, void *out, size_t *co
         QmigCursor c = qmig_cursor(w->carry, w->carry_len);
         w->need = w->carry_len + 1;
         switch (parse(self, &c, &w->need, out, error)) {
-        case QMIG_PARSE_DONE: {
-            uint8_t *used = w->carry;
-
-            g_assert(qmig_cursor_left(&c) == 0);
-            *consumed = w->carry_len;
-            w->carry = w->spare;
-            w->spare = used;
-            w->carry_len = 0;
+        case QMIG_PARSE_DONE:
+            *consumed = w->carry_len - qmig_cursor_left(&c);
+            drop_carried(w, *consumed);
             return QMIG_DECODE_EVENT;
-        }
         case QMIG_PARSE_SHORT:
             break;
         case QMIG_PARSE_FAILED:
@@ -110,9 +117,14 @@ qmig_window_step(QmigWindow *w, QmigParseFn parse, void *self, void *out,
 size_t
 qmig_window_take(QmigWindow *w, uint64_t max, const uint8_t **data)
 {
-    size_t n = w->in_len < max ? w->in_len : (size_t)max;
+    size_t left = w->carry_len > 0 ? w->carry_len : w->in_len;
+    size_t n = left < max ? left : (size_t)max;
 
-    g_assert(w->carry_len == 0);
+    if (G_UNLIKELY(w->carry_len > 0)) {
+        *data = w->carry;
+        drop_carried(w, n);
+        return n;
+    }
     *data = w->in;
     w->in += n;
     w->in_len -= n;

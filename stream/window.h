@@ -31,6 +31,10 @@ typedef enum {
 
 /**
  * typedef QmigParseFn - take one record off @c
+ *
+ * It may look at bytes beyond the record, but not when the record's event borrows from @c:
+ * what was looked at changes buffers.
+ *
  * @need: (inout) when SHORT: the record's length in bytes as far as known; comes in as one
  *        more than what was there
  */

@@ -239,3 +239,227 @@ sample_postcopy(void)
     put_u8(out, 0x00);
     return out;
 }
+
+static void
+put_bitmaps(GByteArray *out)
+{
+    put_start(out, 4, "dirty-bitmap", 1);
+    put_u8(out, 0x08 | 0x04 | 0x10); /* node, name, start */
+    put_cstr(out, "disk0");
+    put_cstr(out, "backup");
+    put_be32(out, 65536);
+    put_u8(out, 3);
+    put_u8(out, 0x01);
+    put_footer(out, 4);
+    put_part(out, 0x02, 4);
+    put_u8(out, 0x40); /* bits */
+    put_be64(out, 0);
+    put_be32(out, 2048);
+    put_be64(out, 32);
+    put_pattern(out, 32, 7);
+    put_u8(out, 0x40 | 0x02); /* bits, all clear */
+    put_be64(out, 2048);
+    put_be32(out, 2048);
+    put_u8(out, 0x04 | 0x20 | 0x01); /* another name, complete, end of section */
+    put_cstr(out, "second");
+    put_footer(out, 4);
+}
+
+static void
+put_disk_and_vfio(GByteArray *out)
+{
+    put_start(out, 5, "block", 1);
+    put_be64(out, 4 << 9 | 0x04);
+    put_be64(out, 2048 << 9 | 0x01 | 0x08);
+    put_cstr(out, "drive0");
+    put_be64(out, 0x02);
+    put_footer(out, 5);
+    put_start(out, 6, "0000:00:05.0/vfio", 1);
+    put_be64(out, 0xffffffffef100003);
+    put_be64(out, 0xffffffffef100001);
+    put_footer(out, 6);
+    put_part(out, 0x02, 6);
+    put_be64(out, 0xffffffffef100004);
+    put_be64(out, 99);
+    put_pattern(out, 99, 8);
+    put_be64(out, 0xffffffffef100005);
+    put_footer(out, 6);
+}
+
+GByteArray *
+sample_sections(void)
+{
+    static const char json[] =
+        "{\"page_size\":4096,\"devices\":[{\"name\":\"dev\",\"instance_id\":0,"
+        "\"fields\":[{\"name\":\"a\",\"size\":40}]}]}";
+    GByteArray *out = g_byte_array_new();
+
+    put_head(out);
+    put_command(out, 3, 16); /* ADVISE: pages of 4 KiB and 2 MiB */
+    put_be64(out, 0x201000);
+    put_be64(out, 4096);
+    put_u8(out, 0x04);
+    put_be32(out, 3);
+    put_cstr(out, "0000:00:04.0/virtio-mem-device-early");
+    put_be32(out, 0);
+    put_be32(out, 1);
+    put_be64(out, 0x100000000);
+    put_be64(out, 65 * 0x200000);
+    put_be64(out, 0x200000);
+    put_be32(out, 0);
+    put_be64(out, 0x400000);
+    put_pattern(out, 16, 2);
+    put_footer(out, 3);
+    put_start(out, 2, "ram", 4);
+    put_be64(out, (512 + 4) * 4096 | 0x04);
+    put_cstr(out, "huge");
+    put_be64(out, 512 * 4096);
+    put_be64(out, 0x200000);
+    put_cstr(out, "rom");
+    put_be64(out, 4 * 4096);
+    put_be64(out, 0x10);
+    put_footer(out, 2);
+    put_bitmaps(out);
+    put_disk_and_vfio(out);
+    put_part(out, 0x03, 2);
+    put_be64(out, 511 * 4096 | 0x02);
+    put_cstr(out, "huge");
+    put_u8(out, 0);
+    put_be64(out, 0x10);
+    put_footer(out, 2);
+    put_device(out, 7, "dev", 40);
+    put_u8(out, 0x00);
+    put_u8(out, 0x06);
+    put_be32(out, (uint32_t)strlen(json));
+    put_text(out, json);
+    return out;
+}
+
+/* Entry of a mapped-ram block list, its bitmap, padding, pages (absent ones are zero). */
+static void
+put_mapped_block(GByteArray *out, const char *name, unsigned n_pages, uint64_t bits)
+{
+    const unsigned base = 64;
+
+    put_cstr(out, name);
+    put_be64(out, (uint64_t)n_pages * 4096);
+    put_be32(out, 1);
+    put_be64(out, 4096);
+    uint64_t bitmap = base + out->len + 16;
+    uint64_t pages = (bitmap + 8 + 511) / 512 * 512;
+    put_be64(out, bitmap);
+    put_be64(out, pages);
+    for (int i = 0; i < 8; i++) {
+        put_u8(out, (uint8_t)(bits >> 8 * i));
+    }
+    while (base + out->len < pages) {
+        put_u8(out, 0);
+    }
+    for (unsigned i = 0; i < n_pages; i++) {
+        if (bits >> i & 1) {
+            put_pattern(out, 4096, i);
+        } else {
+            g_byte_array_set_size(out, out->len + 4096);
+            memset(out->data + out->len - 4096, 0, 4096);
+        }
+    }
+}
+
+GByteArray *
+sample_mapped_ram(void)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_head(out);
+    put_u8(out, 0x05);
+    put_cstr(out, "configuration/capabilities");
+    put_be32(out, 1);
+    put_be32(out, 1);
+    put_cstr(out, "mapped-ram");
+    put_start(out, 2, "ram", 4);
+    put_be64(out, 9 * 4096 | 0x04);
+    put_mapped_block(out, "pc.ram", 6, 0x16);
+    put_mapped_block(out, "rom", 3, 0x1);
+    put_be64(out, 0x10);
+    put_footer(out, 2);
+    put_part(out, 0x03, 2);
+    put_be64(out, 0x10);
+    put_footer(out, 2);
+    put_u8(out, 0x00);
+    return out;
+}
+
+GByteArray *
+sample_colo(void)
+{
+    GByteArray *out = sample_precopy();
+
+    for (unsigned i = 0; i < 2; i++) {
+        put_be32(out, 1);
+        put_be32(out, 3);
+        put_part(out, 0x03, 2);
+        put_be64(out, 7 * 4096 | 0x08 | 0x20);
+        put_pattern(out, 4096, 20 + i);
+        put_be64(out, 0x10);
+        put_footer(out, 2);
+        put_u8(out, 0x00);
+        put_be32(out, 4);
+        put_be64(out, 77);
+        put_pattern(out, 77, 30 + i);
+    }
+    return out;
+}
+
+GByteArray *
+sample_bare(void)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_be32(out, 0x5145564d);
+    put_be32(out, 3);
+    put_start(out, 2, "ram", 4);
+    put_block_list(out);
+    put_be64(out, 0x10);
+    put_part(out, 0x02, 2);
+    put_pages(out);
+    put_be64(out, 0x10);
+    put_part(out, 0x03, 2);
+    put_be64(out, 0x10);
+    put_u8(out, 0x00);
+    return out;
+}
+
+GByteArray *
+sample_recovery(void)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_command(out, 10, 7); /* RECV_BITMAP */
+    put_cstr(out, "pc.ram");
+    put_command(out, 9, 0); /* RESUME */
+    put_part(out, 0x02, 1);
+    put_be64(out, 8 * 4096 | 0x08);
+    put_cstr(out, "pc.ram");
+    put_pattern(out, 4096, 13);
+    put_be64(out, 0x10);
+    put_footer(out, 1);
+    put_part(out, 0x03, 1);
+    put_be64(out, 0x10);
+    put_footer(out, 1);
+    put_u8(out, 0x00);
+    return out;
+}
+
+GByteArray *
+sample_preempt(void)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_be64(out, 9 * 4096 | 0x08);
+    put_cstr(out, "pc.ram");
+    put_pattern(out, 4096, 14);
+    put_be64(out, 10 * 4096 | 0x08 | 0x20);
+    put_pattern(out, 4096, 15);
+    put_be64(out, 0x10);
+    return out;
+}

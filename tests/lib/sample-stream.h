@@ -29,5 +29,17 @@ void put_block_list(GByteArray *out);
 GByteArray *sample_precopy(void);
 /* A postcopy stream: ADVISE, discards, PACKAGED, pages after it, EOF. */
 GByteArray *sample_postcopy(void);
+/* A virtio-mem device before RAM, dirty bitmaps, a disk (zero blocks only), a VFIO device, a
+ * block of huge pages. */
+GByteArray *sample_sections(void);
+/* A mapped-ram file of two blocks that begins 64 bytes into its file. */
+GByteArray *sample_mapped_ram(void);
+/* sample_precopy() and two COLO checkpoints. */
+GByteArray *sample_colo(void);
+/* Without footers and description. */
+GByteArray *sample_bare(void);
+/* The recovery connection and the preempt channel that belong to sample_postcopy(). */
+GByteArray *sample_recovery(void);
+GByteArray *sample_preempt(void);
 
 #endif

@@ -68,9 +68,10 @@ drain(Reading *r, QmigDecoder *d, QmigEncoder *e)
 
 /* Decode and re-encode @data in pushes of @step bytes, the first one of @first. */
 static Reading
-read_stream(const uint8_t *data, size_t len, size_t first, size_t step)
+read_with(QmigDecoder *decoder, const uint8_t *data, size_t len, size_t first,
+          size_t step)
 {
-    g_autoptr(QmigDecoder) d = qmig_decoder_new();
+    g_autoptr(QmigDecoder) d = decoder;
     g_autoptr(QmigEncoder) e = qmig_encoder_new();
     Reading r = { .text = g_string_new(NULL), .again = g_byte_array_new() };
     /* A copy of its own for each push, so that a stale reference is seen by ASan. */
@@ -91,24 +92,114 @@ read_stream(const uint8_t *data, size_t len, size_t first, size_t step)
     return r;
 }
 
-static void
-check_all_splits(GByteArray *stream)
+static Reading
+read_stream(const uint8_t *data, size_t len, size_t first, size_t step)
 {
-    g_auto(Reading) whole = read_stream(stream->data, stream->len, stream->len, 1);
+    return read_with(qmig_decoder_new(), data, len, first, step);
+}
+
+/* @make: a decoder for the connection that @stream is */
+static void
+check_splits_with(QmigDecoder *(*make)(void), GByteArray *stream, bool complete)
+{
+    g_auto(Reading) whole = read_with(make(), stream->data, stream->len, stream->len, 1);
 
     g_assert_no_error(whole.error);
     g_assert_cmpmem(whole.again->data, whole.again->len, stream->data, stream->len);
+    g_assert_cmpint(strstr(whole.text->str, "end complete") != NULL, ==, complete);
     for (size_t step = 1; step < 40; step++) {
-        g_auto(Reading) r = read_stream(stream->data, stream->len, step, step);
+        g_auto(Reading) r = read_with(make(), stream->data, stream->len, step, step);
         g_assert_no_error(r.error);
         g_assert_cmpstr(r.text->str, ==, whole.text->str);
         g_assert_cmpmem(r.again->data, r.again->len, stream->data, stream->len);
     }
     for (size_t cut = 1; cut < stream->len; cut++) {
-        g_auto(Reading) r = read_stream(stream->data, stream->len, cut, stream->len);
+        g_auto(Reading)
+            r = read_with(make(), stream->data, stream->len, cut, stream->len);
         g_assert_cmpstr(r.text->str, ==, whole.text->str);
         g_assert_cmpmem(r.again->data, r.again->len, stream->data, stream->len);
     }
+}
+
+static void
+check_all_splits(GByteArray *stream)
+{
+    check_splits_with(qmig_decoder_new, stream, true);
+}
+
+static QmigDecoder *
+continue_postcopy(bool preempt)
+{
+    g_autoptr(GByteArray) main = sample_postcopy();
+    g_autoptr(QmigDecoder) d = qmig_decoder_new();
+    struct qmig_event ev;
+
+    qmig_decoder_push(d, main->data, main->len);
+    while (qmig_decoder_next(d, &ev, NULL) == QMIG_DECODE_EVENT) {
+    }
+    return qmig_decoder_continue(d, preempt);
+}
+
+static QmigDecoder *
+new_recovery(void)
+{
+    return continue_postcopy(false);
+}
+
+static QmigDecoder *
+new_preempt(void)
+{
+    return continue_postcopy(true);
+}
+
+static void
+test_other_connections(void)
+{
+    g_autoptr(GByteArray) recovery = sample_recovery();
+    g_autoptr(GByteArray) preempt = sample_preempt();
+
+    check_splits_with(new_recovery, recovery, true);
+    check_splits_with(new_preempt, preempt, true);
+    /* Alone, a recovery connection is handed on. */
+    check_splits_with(qmig_decoder_new, recovery, false);
+}
+
+static void
+test_all_sections(void)
+{
+    g_autoptr(GByteArray) sections = sample_sections();
+    g_autoptr(GByteArray) bare = sample_bare();
+    g_auto(Reading) r = read_stream(sections->data, sections->len, 11, 13);
+
+    check_all_splits(sections);
+    check_all_splits(bare);
+    g_assert_cmpuint(r.kinds[QMIG_EVENT_DIRTY_BITMAP], ==, 5);
+    g_assert_cmpuint(r.kinds[QMIG_EVENT_DISK_BLOCK], ==, 3);
+    g_assert_cmpuint(r.kinds[QMIG_EVENT_VFIO], ==, 4);
+    g_assert_cmpuint(r.kinds[QMIG_EVENT_DEVICE], ==, 1);
+    g_assert_nonnull(strstr(r.text->str, "\"huge\" length 0x200000 page-size 0x200000"));
+}
+
+static void
+test_mapped_ram(void)
+{
+    g_autoptr(GByteArray) s = sample_mapped_ram();
+    g_auto(Reading) r = read_stream(s->data, s->len, 5000, 3000);
+
+    check_all_splits(s);
+    g_assert_cmpuint(r.kinds[QMIG_EVENT_PAGE], ==, 4);
+}
+
+static void
+test_colo(void)
+{
+    g_autoptr(GByteArray) s = sample_colo();
+    g_auto(Reading) r = read_stream(s->data, s->len, 5000, 3000);
+
+    check_all_splits(s);
+    g_assert_cmpuint(r.kinds[QMIG_EVENT_COLO], ==, 6);
+    g_assert_cmpuint(r.kinds[QMIG_EVENT_EOF], ==, 2);
+    g_assert_cmpuint(r.kinds[QMIG_EVENT_DESCRIPTION], ==, 1);
 }
 
 static void
@@ -356,14 +447,17 @@ test_goes_raw(void)
 {
     GByteArray *s = g_byte_array_new();
     put_head(s);
-    put_start(s, 5, "dirty-bitmap", 1);
-    expect_raw(s, s->len, "section \"dirty-bitmap\" (instance 0, version 1)");
+    put_start(s, 5, "spapr/htab", 1);
+    expect_raw(s, s->len, "section \"spapr/htab\" (instance 0, version 1)");
 
     s = g_byte_array_new();
     put_head(s);
-    size_t known = s->len;
     put_u8(s, 0x04); /* FULL before RAM */
-    expect_raw(s, known, "comes before RAM");
+    put_be32(s, 3);
+    put_cstr(s, "dev");
+    put_be32(s, 0);
+    put_be32(s, 1);
+    expect_raw(s, s->len, "comes before RAM");
 
     s = g_byte_array_new();
     put_head(s);
@@ -372,25 +466,10 @@ test_goes_raw(void)
     put_be32(s, 1);
     expect_raw(s, s->len, "configuration subsection \"configuration/new\"");
 
-    s = g_byte_array_new();
-    put_head(s);
-    put_u8(s, 0x05);
-    put_cstr(s, "configuration/capabilities");
-    put_be32(s, 1);
-    put_be32(s, 1);
-    put_cstr(s, "mapped-ram");
-    expect_raw(s, s->len, "capability mapped-ram");
-
-    s = g_byte_array_new();
-    put_head(s);
-    put_u8(s, 0x08);
-    put_be16(s, 3);
-    put_be16(s, 16);
-    put_be64(s, 0x201000);
-    put_be64(s, 4096);
-    put_start(s, 2, "ram", 4);
-    put_be64(s, 20 * 4096 | 0x04);
-    expect_raw(s, s->len, "huge pages (page sizes 0x201000)");
+    /* What follows a whole stream is handed on, too. */
+    s = sample_precopy();
+    g_auto(Reading) r = read_stream(s->data, s->len, s->len, 1);
+    expect_raw(s, s->len - r.bulk, "after the end of the stream");
 }
 
 static void
@@ -459,6 +538,10 @@ main(int argc, char **argv)
     g_test_add_func("/ram/bad-records-are-rejected-with-their-place", test_bad_records);
     g_test_add_func("/ram/bad-block-lists-are-rejected", test_bad_block_list);
     g_test_add_func("/decoder/bad-frames-are-rejected", test_bad_frames);
+    g_test_add_func("/decoder/any-split-recovery-and-preempt", test_other_connections);
+    g_test_add_func("/decoder/any-split-all-sections", test_all_sections);
+    g_test_add_func("/decoder/any-split-mapped-ram", test_mapped_ram);
+    g_test_add_func("/decoder/any-split-colo", test_colo);
     g_test_add_func("/decoder/what-has-no-length-goes-raw-with-a-reason", test_goes_raw);
     g_test_add_func("/ram/ignore-shared-adds-an-address-to-each-block",
                     test_ignore_shared);
