@@ -35,6 +35,17 @@ enum {
     QMIG_LIMIT_DESCRIPTION_DEPTH = 100,
     /* QEMU's source refuses return-path messages over 512 bytes. */
     QMIG_LIMIT_RP_MESSAGE = 512,
+    /* Bytes of a received-bitmap: 2^35 pages, 128 TiB of 4 KiB ones. It is handed out in
+       pieces: the limit ends nonsense early, not memory. */
+    QMIG_LIMIT_RP_BITMAP_BITS = 32,
+    /* Pages of one multifd packet, bytes: QEMU's MULTIFD_PACKET_SIZE. A packet lists at most
+       that many bytes' worth of pages. */
+    QMIG_LIMIT_MULTIFD_DATA = 512 << 10,
+    /* Payload of a compressed packet: QEMU's receivers have a buffer of twice the data. */
+    QMIG_LIMIT_MULTIFD_PAYLOAD = 2 * QMIG_LIMIT_MULTIFD_DATA,
+    /* One device-state packet: VFIO sends pieces of at most 1 MiB and a small head, and the
+       device's own configuration as one piece. */
+    QMIG_LIMIT_MULTIFD_DEVICE = 16 << 20,
 };
 
 #endif

@@ -151,6 +151,45 @@ dump_ram(GString *out, const struct qmig_event *ev)
     }
 }
 
+static void
+dump_multifd_packet(GString *out, const struct qmig_multifd_packet *p)
+{
+    if (p->flags & QMIG_MULTIFD_DEVICE_STATE) {
+        g_string_append_printf(out, "multifd-device \"%s\" instance %u", p->device,
+                               p->instance);
+    } else {
+        uint32_t pages = p->normal_pages + p->zero_pages;
+        g_string_append_printf(out,
+                               "multifd-packet %" PRIu64
+                               " flags 0x%x \"%s\" alloc %u normal %u zero %u",
+                               p->packet_num, p->flags, p->block, p->pages_alloc,
+                               p->normal_pages, p->zero_pages);
+        if (pages > 0) {
+            g_string_append_printf(out, " offsets 0x%" PRIx64 "… sum %08x", p->offsets[0],
+                                   sum(p->offsets, pages * sizeof *p->offsets));
+        }
+    }
+    g_string_append_printf(out, " length %" PRIu64 " sum %08x\n", p->payload_length,
+                           sum(p->payload, p->payload_length));
+}
+
+static void
+dump_multifd(GString *out, const struct qmig_event *ev)
+{
+    const struct qmig_event_multifd_init *init = &ev->u.multifd_init;
+
+    if (ev->kind == QMIG_EVENT_MULTIFD_PACKET) {
+        dump_multifd_packet(out, ev->u.multifd_packet.packet);
+        return;
+    }
+    g_string_append_printf(out, "multifd-init channel %u version %u uuid ", init->channel,
+                           init->version);
+    for (int i = 0; i < 16; i++) {
+        g_string_append_printf(out, "%02x", init->uuid[i]);
+    }
+    g_string_append_c(out, '\n');
+}
+
 void
 qmig_dump_event(GString *out, const struct qmig_event *ev)
 {
@@ -195,6 +234,10 @@ qmig_dump_event(GString *out, const struct qmig_event *ev)
     case QMIG_EVENT_VFIO:
     case QMIG_EVENT_COLO:
         dump_other(out, ev);
+        break;
+    case QMIG_EVENT_MULTIFD_INIT:
+    case QMIG_EVENT_MULTIFD_PACKET:
+        dump_multifd(out, ev);
         break;
     default:
         if (ev->flags & QMIG_EVENT_NOTE) {

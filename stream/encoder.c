@@ -6,6 +6,7 @@
 #include "stream/encoder.h"
 
 #include "stream/format.h"
+#include "stream/multifd.h"
 #include "util/error.h"
 #include "util/writer.h"
 
@@ -15,8 +16,7 @@
 enum {
     MAX_PIECES = 512, /* below IOV_MAX; an event adds two at most */
     SCRATCH = 64 << 10,
-    MAX_HEAD = 1 + 2 * 256 +
-               32, /* the longest head: a dirty bitmap with both its names */
+    MAX_HEAD = QMIG_MULTIFD_HEAD_MAX, /* the longest head */
 };
 
 struct QmigEncoder {
@@ -306,6 +306,25 @@ put_word(QmigEncoder *e, uint64_t word)
     return commit(e, mark, NULL, 0);
 }
 
+static bool
+put_multifd_init(QmigEncoder *e, const struct qmig_event_multifd_init *init,
+                 GError **error)
+{
+    size_t mark = e->scratch.len;
+
+    return qmig_multifd_write_init(&e->scratch, init, error) && commit(e, mark, NULL, 0);
+}
+
+static bool
+put_multifd_packet(QmigEncoder *e, const struct qmig_multifd_packet *packet,
+                   GError **error)
+{
+    size_t mark = e->scratch.len;
+
+    return qmig_multifd_write_packet(&e->scratch, packet, error) &&
+           commit(e, mark, packet->payload, packet->payload_length);
+}
+
 /* A type byte and one be32: header (magic has no type), footer, configuration. */
 static bool
 put_byte_be32(QmigEncoder *e, uint8_t type, uint32_t v, const void *payload, size_t len)
@@ -364,6 +383,10 @@ qmig_encoder_put(QmigEncoder *e, const struct qmig_event *ev, GError **error)
         return put_vfio(e, &ev->u.vfio);
     case QMIG_EVENT_COLO:
         return put_colo(e, &ev->u.colo);
+    case QMIG_EVENT_MULTIFD_INIT:
+        return put_multifd_init(e, &ev->u.multifd_init, error);
+    case QMIG_EVENT_MULTIFD_PACKET:
+        return put_multifd_packet(e, ev->u.multifd_packet.packet, error);
     default:
         return reject(error, "event kind %u is not known", ev->kind);
     }

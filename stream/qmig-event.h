@@ -45,6 +45,10 @@ enum qmig_event_kind {
     QMIG_EVENT_COLO = 17, /* u.colo: be32 message between checkpoints */
     QMIG_EVENT_VFIO = 18, /* u.vfio: be64 tag in a section of a VFIO device */
 
+    /* Of a multifd channel, never of the main one. */
+    QMIG_EVENT_MULTIFD_INIT = 20, /* u.multifd_init: the 64 bytes a channel begins with */
+    QMIG_EVENT_MULTIFD_PACKET = 21, /* u.multifd_packet: head and payload of one packet */
+
     /* Notes: no bytes of their own. */
     QMIG_EVENT_RAW = 64,    /* u.raw: from here the stream is not understood, and why */
     QMIG_EVENT_DEVICE = 65, /* u.device: one device section found in the tail */
@@ -137,6 +141,21 @@ enum qmig_vfio_tag {
     QMIG_VFIO_SETUP_STATE = 3,
     QMIG_VFIO_DATA_STATE = 4, /* be64 n; n bytes follow */
     QMIG_VFIO_INIT_DATA_SENT = 5
+};
+
+/* Flags of a multifd packet. */
+#define QMIG_MULTIFD_SYNC 0x01u         /* the end of a round on this channel */
+#define QMIG_MULTIFD_COMPRESSION 0x3eu  /* field: enum qmig_multifd_compression */
+#define QMIG_MULTIFD_DEVICE_STATE 0x40u /* not RAM; QEMU 10.0 and later */
+
+/* How a multifd packet's payload travels; the values are the wire's. */
+enum qmig_multifd_compression {
+    QMIG_MULTIFD_NONE = 0x00,  /* the pages as they are */
+    QMIG_MULTIFD_ZLIB = 0x02,  /* one zlib stream for the channel's whole life */
+    QMIG_MULTIFD_ZSTD = 0x04,  /* one zstd stream, likewise */
+    QMIG_MULTIFD_QPL = 0x08,   /* 9.1 and later */
+    QMIG_MULTIFD_UADK = 0x10,  /* 9.1 and later */
+    QMIG_MULTIFD_QATZIP = 0x20 /* 9.2 and later */
 };
 
 /* A RAM block, as the block list announced it. Never changes once announced. */
@@ -275,6 +294,50 @@ struct qmig_event_end {
     const char *reason; /* NUL-terminated: what was missing; "" when complete */
 };
 
+struct qmig_event_multifd_init {
+    uint32_t version;        /* 1 */
+    uint32_t channel;        /* 0, 1, …; the source's number, at most 255 */
+    const uint8_t *uuid;     /* 16 bytes: the guest's, zeros when it has none */
+    const uint8_t *reserved; /* the other 39 bytes, zeros so far; NULL: zeros */
+};
+
+/*
+ * One packet of a multifd channel. The wire always carries the whole table of offsets: entries
+ * without a page behind them are zeros, or left over from earlier packets (QEMU 8.2 and older;
+ * the same holds for `block_bytes` and `next_packet_size` of a packet without pages).
+ */
+struct qmig_multifd_packet {
+    uint32_t size;  /* of this structure, bytes */
+    uint32_t flags; /* QMIG_MULTIFD_* */
+
+    /* RAM: without QMIG_MULTIFD_DEVICE_STATE. */
+    uint32_t page_size;    /* target page size, bytes */
+    uint32_t pages_alloc;  /* table's capacity as the source says; 9.0+: 0 with SYNC */
+    uint32_t normal_pages; /* pages in the payload */
+    uint32_t zero_pages;   /* pages that are all zero; always 0 before 9.0 */
+    uint32_t next_packet_size; /* as on the wire; tells nothing when normal_pages is 0 */
+    uint32_t n_offsets;  /* entries of the table; a writer adds zeros up to its end */
+    uint64_t packet_num; /* counted over all channels */
+    const uint64_t
+        *offsets;      /* inside the block: the normal pages, the zero ones, the rest */
+    const char *block; /* NUL-terminated; "" when there are no pages */
+    const uint8_t *block_bytes; /* the 256 bytes of the name; NULL: `block` and zeros */
+    const uint8_t *reserved;    /* 28 bytes, zeros so far; NULL: zeros */
+
+    /* Device state: with QMIG_MULTIFD_DEVICE_STATE. */
+    const char *device;          /* NUL-terminated idstr, else NULL */
+    const uint8_t *device_bytes; /* the 256 bytes of it; NULL: `device` and zeros */
+    uint32_t instance;
+
+    /* Both. */
+    const uint8_t *payload;
+    uint64_t payload_length; /* bytes; 0 without normal pages */
+};
+
+struct qmig_event_multifd_packet {
+    const struct qmig_multifd_packet *packet;
+};
+
 struct qmig_event {
     uint32_t size;      /* of this structure as the sender knows it, bytes */
     uint16_t kind;      /* enum qmig_event_kind */
@@ -300,6 +363,8 @@ struct qmig_event {
         struct qmig_event_disk_block disk_block;
         struct qmig_event_colo colo;
         struct qmig_event_vfio vfio;
+        struct qmig_event_multifd_init multifd_init;
+        struct qmig_event_multifd_packet multifd_packet;
     } u;
 };
 

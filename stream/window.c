@@ -4,12 +4,21 @@
 
 #include "util/error.h"
 
+/* Storage taken at once; enough for all records but the payload of multifd. */
+enum { INITIAL = 80 << 10 };
+
 void
 qmig_window_init(QmigWindow *w, size_t max_record)
 {
-    *w = (QmigWindow){ .carry = g_malloc(max_record),
-                       .spare = g_malloc(max_record),
-                       .cap = max_record };
+    size_t cap = MIN(max_record, INITIAL);
+
+    *w = (QmigWindow){
+        .carry = g_malloc(cap),
+        .carry_cap = cap,
+        .spare = g_malloc(cap),
+        .spare_cap = cap,
+        .max = max_record,
+    };
 }
 
 void
@@ -32,9 +41,13 @@ qmig_window_push(QmigWindow *w, const void *data, size_t len)
 static bool
 collect(QmigWindow *w, size_t n, GError **error)
 {
-    if (w->cap - w->carry_len < n) {
+    if (w->max - w->carry_len < n) {
         return qmig_set_error(error, QMIG_ERROR_LIMIT, "a record has more than %zu bytes",
-                              w->cap);
+                              w->max);
+    }
+    if (w->carry_cap - w->carry_len < n) {
+        w->carry_cap = MIN(w->max, MAX(2 * w->carry_cap, w->carry_len + n));
+        w->carry = g_realloc(w->carry, w->carry_cap);
     }
     memcpy(w->carry + w->carry_len, w->in, n);
     w->carry_len += n;
@@ -48,11 +61,18 @@ static void
 drop_carried(QmigWindow *w, size_t n)
 {
     uint8_t *used = w->carry;
+    size_t used_cap = w->carry_cap;
 
     w->carry_len -= n;
+    if (w->spare_cap < w->carry_len) {
+        w->spare = g_realloc(w->spare, w->carry_len);
+        w->spare_cap = w->carry_len;
+    }
     memcpy(w->spare, used + n, w->carry_len);
     w->carry = w->spare;
+    w->carry_cap = w->spare_cap;
     w->spare = used;
+    w->spare_cap = used_cap;
     w->need = w->carry_len;
 }
 
@@ -112,6 +132,28 @@ qmig_window_step(QmigWindow *w, QmigParseFn parse, void *self, void *out,
     default:
         return QMIG_DECODE_FAILED;
     }
+}
+
+/* QmigParseFn: *@self bytes as they are. */
+static QmigParse
+parse_piece(void *self, QmigCursor *c, size_t *need, void *out, GError **error)
+{
+    const size_t *n = self;
+
+    (void)error;
+    if (!qmig_cursor_bytes(c, *n, out)) {
+        *need = *n;
+        return QMIG_PARSE_SHORT;
+    }
+    return QMIG_PARSE_DONE;
+}
+
+QmigDecodeResult
+qmig_window_piece(QmigWindow *w, size_t n, const uint8_t **data, GError **error)
+{
+    size_t consumed;
+
+    return qmig_window_step(w, parse_piece, &n, data, &consumed, error);
 }
 
 size_t

@@ -19,8 +19,10 @@ typedef struct {
     uint8_t *carry;    /* owned; the record cut by the last push */
     size_t carry_len;  /* bytes; 0 = parse in place */
     size_t need;       /* bytes the carried record is known to have at least */
+    size_t carry_cap;  /* bytes of storage; grows as bytes come in */
     uint8_t *spare;    /* owned; the other carry buffer */
-    size_t cap;        /* bytes of each */
+    size_t spare_cap;
+    size_t max; /* the longest record, bytes */
 } QmigWindow;
 
 typedef enum {
@@ -48,6 +50,13 @@ void qmig_window_push(QmigWindow *w, const void *data, size_t len);
 /* Parse one record; *@consumed is its length. Return: EVENT, NEED_MORE or FAILED. */
 QmigDecodeResult qmig_window_step(QmigWindow *w, QmigParseFn parse, void *self, void *out,
                                   size_t *consumed, GError **error);
+
+/*
+ * The next @n bytes in one piece: where they lie when all were pushed at once, else collected.
+ * The length must be the same at each call until it succeeds. Return: as step.
+ */
+QmigDecodeResult qmig_window_piece(QmigWindow *w, size_t n, const uint8_t **data,
+                                   GError **error);
 
 /* Take at most @max bytes that need no parsing, in place; 0 when none are there. */
 size_t qmig_window_take(QmigWindow *w, uint64_t max, const uint8_t **data);
