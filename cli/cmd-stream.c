@@ -1,13 +1,44 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* qmig stream: the table of its subcommands. */
 #include "cli/stream.h"
+#include "util/units.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const CliCommand commands[] = {
     { "show", "what is in it: sections, sizes, channels, in order", cli_stream_show },
+    { "extract", "memory and device state as files", cli_stream_extract },
 };
+
+static void
+print_progress(uint64_t done, uint64_t total)
+{
+    static gint64 began, printed;
+    gint64 now = g_get_monotonic_time();
+
+    began = began == 0 ? now : began;
+    if (now - began < G_USEC_PER_SEC || now - printed < G_USEC_PER_SEC / 5) {
+        return;
+    }
+    printed = now;
+    g_autofree char *size = qmig_format_size(done);
+    if (total > 0) {
+        fprintf(stderr, "\r%3.0f %% %10s", 100.0 * (double)done / (double)total, size);
+    } else {
+        fprintf(stderr, "\r%10s", size);
+    }
+    if (done == total) {
+        fprintf(stderr, "\r%16s\r", "");
+    }
+}
+
+CliStreamProgress
+cli_stream_progress(void)
+{
+    return isatty(STDERR_FILENO) ? print_progress : NULL;
+}
 
 static int
 usage(FILE *out, int code)

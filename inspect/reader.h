@@ -11,7 +11,6 @@
 #define QMIG_INSPECT_READER_H
 
 #include "stream/qmig-event.h"
-#include "stream/return-path.h"
 
 #include <glib.h>
 #include <stdbool.h>
@@ -38,11 +37,8 @@ typedef struct {
     /* As of qmig_decoder_next(). With BYTES the pieces depend on the reading. */
     bool (*event)(void *self, const QmigReaderChannel *channel,
                   const struct qmig_event *ev, GError **error);
-    /* (nullable) the other direction of main and recovery, in a capture */
-    bool (*message)(void *self, const QmigReaderChannel *channel,
-                    const QmigRpMessage *message, GError **error);
-    /* (nullable) now and then: bytes read, and all there are (0: not known) */
-    void (*progress)(void *self, uint64_t done, uint64_t total);
+    /* (nullable) after each piece: bytes read, and all there are (0: not known) */
+    void (*progress)(uint64_t done, uint64_t total);
 } QmigReaderSink;
 
 /**
@@ -50,8 +46,8 @@ typedef struct {
  * @path: file, capture directory, or "-"
  *
  * Memory: constant, but for the copy of device state (QMIG_LIMIT_TAIL).
- * Errors: IO; PROTOCOL, LIMIT, UNSUPPORTED (of the stream: with channel and offset); the
- *         sink's. An incomplete stream is no error here: the END event says so.
+ * Errors: IO; PROTOCOL, LIMIT, UNSUPPORTED (of the stream: with channel and offset); CONFIG (a
+ *         directory that is no capture); the sink's. An incomplete stream is no error here: the END event says so.
  */
 bool qmig_reader_run(const char *path, const QmigReaderSink *sink,
                      GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -753,3 +753,9 @@ qmig_decoder_offset(const QmigDecoder *d)
 {
     return d->offset;
 }
+
+uint32_t
+qmig_decoder_page_size(const QmigDecoder *d)
+{
+    return d->page_size;
+}

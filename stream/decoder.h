@@ -63,6 +63,9 @@ void qmig_decoder_eof(QmigDecoder *d);
 QmigDecodeResult qmig_decoder_next(QmigDecoder *d, struct qmig_event *ev,
                                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* The target's page size, bytes; good once the configuration has gone by. */
+uint32_t qmig_decoder_page_size(const QmigDecoder *d);
+
 /* Bytes taken in so far that events have accounted for. */
 uint64_t qmig_decoder_offset(const QmigDecoder *d);
 
