@@ -9,6 +9,7 @@
 
 static const CliCommand commands[] = {
     { "show", "what is in it: sections, sizes, channels, in order", cli_stream_show },
+    { "stat", "bytes and pages by kind, block and pass; hot pages", cli_stream_stat },
     { "extract", "memory and device state as files", cli_stream_extract },
 };
 

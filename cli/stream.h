@@ -10,6 +10,7 @@
 /* As CliCommand.run; argv[0] is "stream SUBCOMMAND". */
 int cli_stream_show(int argc, char **argv);
 int cli_stream_extract(int argc, char **argv);
+int cli_stream_stat(int argc, char **argv);
 
 /* Prints a line of progress on a terminal's stderr, from the second second on; else NULL. */
 typedef void (*CliStreamProgress)(uint64_t done, uint64_t total);
