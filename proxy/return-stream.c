@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Looks at the return path for SHUT, which alone proves that the destination has loaded the
- * guest. What is not understood (COLO changes the framing) ends the looking, nothing else.
+ * guest. What is not understood ends the looking, nothing else.
  */
 #include "proxy/return-stream.h"
 

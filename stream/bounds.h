@@ -35,8 +35,8 @@ enum {
     QMIG_LIMIT_DESCRIPTION_DEPTH = 100,
     /* QEMU's source refuses return-path messages over 512 bytes. */
     QMIG_LIMIT_RP_MESSAGE = 512,
-    /* Bytes of a received-bitmap: 2^35 pages, 128 TiB of 4 KiB ones. It is handed out in
-       pieces: the limit ends nonsense early, not memory. */
+    /* A received-bitmap has at most 2^so many bytes: 2^35 pages, 128 TiB of 4 KiB ones. It is
+       handed out in pieces: the limit ends nonsense early, it does not save memory. */
     QMIG_LIMIT_RP_BITMAP_BITS = 32,
     /* Pages of one multifd packet, bytes: QEMU's MULTIFD_PACKET_SIZE. A packet lists at most
        that many bytes' worth of pages. */
