@@ -215,6 +215,9 @@ on_command(Outline *o, const struct qmig_event *ev)
     add_text(entry, "name", name != NULL ? name : "unknown");
     add_number(entry, "command", cmd->command);
     add_number(entry, "length", cmd->length);
+    if (ev->flags & QMIG_EVENT_NOTE) {
+        add_text(entry, "inside", "package");
+    }
     give(o, entry);
 }
 

@@ -168,6 +168,8 @@ void qmig_notes_free(QmigNotes *notes);
 /* Is what lies in kept, up to @end, a tail whose EOF byte is at @eof_at? Return: false when not;
    then tail_error tells, and nothing is listed. */
 bool qmig_notes_tail(QmigDecoder *d, size_t eof_at, size_t end);
+/* The first @len bytes in kept are sections and commands without a description. */
+void qmig_notes_package(QmigDecoder *d, size_t len);
 /* The input has ended. */
 void qmig_notes_end(QmigDecoder *d);
 /* Return: false when there is none left. */

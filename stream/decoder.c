@@ -520,6 +520,29 @@ bytes_event(QmigDecoder *d, struct qmig_event *ev, enum qmig_bytes_kind kind,
     d->offset += n;
 }
 
+/* What is to be done with bytes that are whole now. */
+static void
+end_bulk(QmigDecoder *d)
+{
+    size_t len = d->kept != NULL ? d->kept->len : 0;
+
+    switch ((int)d->bulk_kind) {
+    case QMIG_BYTES_MAPPED_BITMAP:
+        qmig_mapped_begin_pages(d);
+        break;
+    case QMIG_BYTES_PACKAGED:
+        qmig_notes_package(d, len);
+        break;
+    case QMIG_BYTES_VMSTATE:
+        /* Without the EOF byte it ends with. */
+        qmig_notes_package(d,
+                           len > 0 && d->kept->data[len - 1] == WIRE_EOF ? len - 1 : len);
+        break;
+    default:
+        break;
+    }
+}
+
 static QmigDecodeResult
 next_bulk(QmigDecoder *d, struct qmig_event *ev)
 {
@@ -544,9 +567,7 @@ next_bulk(QmigDecoder *d, struct qmig_event *ev)
     bytes_event(d, ev, d->bulk_kind, data, n);
     if (d->bulk_left == 0) {
         d->state = d->bulk_next;
-        if (d->bulk_kind == QMIG_BYTES_MAPPED_BITMAP) {
-            qmig_mapped_begin_pages(d);
-        }
+        end_bulk(d);
     }
     return QMIG_DECODE_EVENT;
 }

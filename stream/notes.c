@@ -6,13 +6,20 @@
  */
 #include "stream/decoder-priv.h"
 #include "stream/format.h"
+#include "stream/package.h"
 #include "stream/tail.h"
 
 #include <inttypes.h>
 
+/* Type byte, be32 id. */
+enum { FOOTER_SIZE = 5 };
+
 struct QmigNotes {
     QmigTail tail; /* of what is in decoder.kept */
     guint next_device;
+    GArray *items; /* QmigPackageItem, owned (nullable): likewise */
+    guint next_item;
+    char name[256]; /* of the item given last */
     bool description_due;
     bool end_due;
     bool complete;
@@ -58,6 +65,7 @@ qmig_notes_free(QmigNotes *notes)
 {
     if (notes != NULL) {
         qmig_tail_clear(&notes->tail);
+        g_clear_pointer(&notes->items, g_array_unref);
         g_free(notes->reason);
         g_free(notes);
     }
@@ -79,6 +87,29 @@ qmig_notes_tail(QmigDecoder *d, size_t eof_at, size_t end)
     return true;
 }
 
+void
+qmig_notes_package(QmigDecoder *d, size_t len)
+{
+    if (d->kept != NULL) {
+        fresh_notes(d)->items = qmig_package_split(d->kept->data, len);
+    }
+}
+
+/* A tail whose machine sends no description (suppress-vmdesc): it ends with its EOF byte. */
+static bool
+read_undescribed_tail(QmigDecoder *d)
+{
+    size_t len = d->kept != NULL ? d->kept->len : 0;
+
+    if (len == 0 || d->kept->data[len - 1] != WIRE_EOF) {
+        return false;
+    }
+    if (len > 1) {
+        qmig_notes_package(d, len - 1);
+    }
+    return len == 1 || d->notes->items->len > 0;
+}
+
 /* Why a stream that ends here is not complete. (transfer full); "" when it is */
 static char *
 reason_of_end(const QmigDecoder *d)
@@ -91,10 +122,6 @@ reason_of_end(const QmigDecoder *d)
     case STATE_TAIL:
         if (d->kept == NULL) {
             return g_strdup("the device state is too long to be kept and read");
-        }
-        if (d->eof_seen && d->kept->len == 1) {
-            /* Postcopy, or machine property suppress-vmdesc: EOF is the last byte. */
-            return g_strdup("");
         }
         return g_strdup(
             d->tail_error != NULL
@@ -120,9 +147,11 @@ void
 qmig_notes_end(QmigDecoder *d)
 {
     QmigNotes *notes = fresh_notes(d);
+    bool is_whole = d->state == STATE_TAIL && read_undescribed_tail(d);
 
+    notes = d->notes;
     notes->end_due = true;
-    notes->reason = reason_of_end(d);
+    notes->reason = is_whole ? g_strdup("") : reason_of_end(d);
     notes->complete = notes->reason[0] == '\0';
     d->state = STATE_DONE;
 }
@@ -145,10 +174,48 @@ fill_device(const QmigNotes *notes, const QmigDecoder *d, struct qmig_event *ev)
     };
 }
 
+/* An item was read as one when it was proven, so nothing can be missing in it. */
+static void
+fill_item(QmigNotes *notes, const QmigDecoder *d, struct qmig_event *ev)
+{
+    const QmigPackageItem *item = &g_array_index(notes->items, QmigPackageItem,
+                                                 notes->next_item);
+    QmigCursor c = qmig_cursor(d->kept->data + item->start, item->end - item->start);
+    struct qmig_event_device device = { .name = notes->name };
+    uint16_t command = 0, length = 0;
+    uint8_t type = 0, name_len;
+    bool ok = qmig_cursor_u8(&c, &type);
+
+    if (type == WIRE_COMMAND) {
+        ok = ok && qmig_cursor_be16(&c, &command) && qmig_cursor_be16(&c, &length);
+        g_assert(ok);
+        qmig_decoder_event(d, ev, QMIG_EVENT_COMMAND);
+        ev->flags |= QMIG_EVENT_NOTE;
+        ev->offset = d->kept_at + item->start;
+        ev->u.command = (struct qmig_event_command){ command, length, c.p };
+        return;
+    }
+    ok = ok && qmig_cursor_be32(&c, &device.section_id) &&
+         qmig_cursor_cstr(&c, notes->name, &name_len) &&
+         qmig_cursor_be32(&c, &device.instance) && qmig_cursor_be32(&c, &device.version);
+    g_assert(ok);
+    device.data = c.p;
+    device.length = qmig_cursor_left(&c) - FOOTER_SIZE;
+    qmig_decoder_event(d, ev, QMIG_EVENT_DEVICE);
+    ev->offset = d->kept_at + (uint64_t)(c.p - d->kept->data);
+    ev->u.device = device;
+}
+
 bool
 qmig_notes_next(QmigDecoder *d, struct qmig_event *ev)
 {
     QmigNotes *notes = d->notes;
+
+    if (notes->items != NULL && notes->next_item < notes->items->len) {
+        fill_item(notes, d, ev);
+        notes->next_item++;
+        return true;
+    }
 
     if (notes->tail.devices != NULL && notes->next_device < notes->tail.devices->len) {
         fill_device(notes, d, ev);

@@ -468,7 +468,9 @@ see_other(struct stats *s, const struct qmig_event *ev)
         s->round_ended = 1; /* in START without effect: the first pass clears it */
         break;
     case QMIG_EVENT_COMMAND:
-        see_command(s, &ev->u.command);
+        if (!(ev->flags & QMIG_EVENT_NOTE)) {
+            see_command(s, &ev->u.command);
+        }
         break;
     case QMIG_EVENT_BYTES:
         see_bytes(s, &ev->u.bytes);

@@ -253,16 +253,20 @@ test_postcopy_events(void)
     g_assert_nonnull(strstr(r.text->str, "end complete \"\""));
 }
 
-/* Every proper beginning of a stream is incomplete, and says so. */
+/* Every proper beginning of a stream is incomplete, and says so; but for the one that only
+ * lacks the description, which not every machine sends. */
 static void
 test_truncation(void)
 {
     g_autoptr(GByteArray) stream = sample_precopy();
+    const uint8_t *json = memmem(stream->data, stream->len, "{\"page_size\"", 12);
+    size_t undescribed = (size_t)(json - stream->data) - 5;
 
     for (size_t len = 0; len < stream->len; len++) {
         g_auto(Reading) r = read_stream(stream->data, len, len, 1);
         g_assert_no_error(r.error);
-        g_assert_nonnull(strstr(r.text->str, "end incomplete \""));
+        g_assert_cmpint(strstr(r.text->str, "end complete") != NULL, ==,
+                        len == undescribed);
         /* Whatever was taken in whole comes out again. */
         g_assert_cmpmem(r.again->data, r.again->len, stream->data, r.again->len);
     }
