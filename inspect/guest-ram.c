@@ -5,6 +5,7 @@
 #include "compress/codec.h"
 #include "compress/xbzrle.h"
 #include "compress/zero.h"
+#include "inspect/multifd-pages.h"
 #include "util/auto.h"
 #include "util/cursor.h"
 #include "util/error.h"
@@ -30,6 +31,7 @@ struct QmigGuestRam {
     GPtrArray *blocks; /* Block, owned; by index of the stream */
     QmigCodecState *codecs;
     const QmigCodec *zlib;
+    GPtrArray *multifd; /* QmigMultifdPages, owned; by number of the connection */
 };
 
 static void
@@ -46,6 +48,12 @@ block_free(gpointer data)
     g_free(block);
 }
 
+static void
+free_pages(gpointer pages)
+{
+    qmig_multifd_pages_free(pages);
+}
+
 QmigGuestRam *
 qmig_guest_ram_new(const char *directory)
 {
@@ -55,6 +63,7 @@ qmig_guest_ram_new(const char *directory)
     ram->blocks = g_ptr_array_new_with_free_func(block_free);
     ram->codecs = qmig_codec_state_new();
     ram->zlib = qmig_codec_find("zlib");
+    ram->multifd = g_ptr_array_new_with_free_func(free_pages);
     return ram;
 }
 
@@ -63,6 +72,7 @@ qmig_guest_ram_free(QmigGuestRam *ram)
 {
     if (ram != NULL) {
         g_ptr_array_unref(ram->blocks);
+        g_ptr_array_unref(ram->multifd);
         qmig_codec_state_free(ram->codecs);
         g_free(ram->directory);
         g_free(ram);
@@ -284,12 +294,62 @@ discard(QmigGuestRam *ram, const struct qmig_event_command *cmd, GError **error)
     return true;
 }
 
+/* The state of a channel's decompression. */
+static QmigMultifdPages *
+pages_of(QmigGuestRam *ram, const QmigReaderChannel *channel)
+{
+    if (channel->number >= ram->multifd->len) {
+        g_ptr_array_set_size(ram->multifd, (gint)channel->number + 1);
+    }
+    if (ram->multifd->pdata[channel->number] == NULL) {
+        ram->multifd->pdata[channel->number] = qmig_multifd_pages_new();
+    }
+    return ram->multifd->pdata[channel->number];
+}
+
+static bool
+apply_packet(QmigGuestRam *ram, const QmigReaderChannel *channel,
+             const struct qmig_multifd_packet *packet, GError **error)
+{
+    uint32_t n = packet->normal_pages + packet->zero_pages;
+    const uint8_t *pages;
+    Block *block;
+
+    if (!qmig_multifd_pages_take(pages_of(ram, channel), packet, &pages, error)) {
+        g_prefix_error(error, "%s: ", channel->name);
+        return false;
+    }
+    if (packet->device != NULL || n == 0) {
+        return true;
+    }
+    block = find_block(ram, packet->block);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t at = packet->offsets[i];
+
+        if (block == NULL || packet->page_size != block->page_size ||
+            at % block->page_size != 0 || at >= block->length ||
+            block->length - at < block->page_size) {
+            return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                                  "%s: packet %" PRIu64 ": page 0x%" PRIx64
+                                  " is none of block \"%s\"",
+                                  channel->name, packet->packet_num, at, packet->block);
+        }
+        if (i < packet->normal_pages) {
+            copy_page(block, at, pages + (size_t)i * block->page_size);
+        } else {
+            fill_page(block, at, 0);
+        }
+    }
+    return true;
+}
+
 bool
 qmig_guest_ram_apply(QmigGuestRam *ram, const QmigReaderChannel *channel,
                      const struct qmig_event *ev, GError **error)
 {
-    (void)channel;
     switch (ev->kind) {
+    case QMIG_EVENT_MULTIFD_PACKET:
+        return apply_packet(ram, channel, ev->u.multifd_packet.packet, error);
     case QMIG_EVENT_PAGE:
         return apply_page(ram, &ev->u.page, error);
     case QMIG_EVENT_RAM_BLOCK:

@@ -7,15 +7,14 @@
 
 #include <string.h>
 
-enum { N_PAGE_KINDS = 4 };
+enum { N_PAGE_KINDS = 5 };
 static const struct {
     unsigned kind;
     const char *name;
 } page_kinds[N_PAGE_KINDS] = {
-    { QMIG_PAGE_NORMAL, "normal" },
-    { QMIG_PAGE_ZERO, "zero" },
-    { QMIG_PAGE_XBZRLE, "xbzrle" },
-    { QMIG_PAGE_ZLIB, "zlib" },
+    { QMIG_PAGE_NORMAL, "normal" }, { QMIG_PAGE_ZERO, "zero" },
+    { QMIG_PAGE_XBZRLE, "xbzrle" }, { QMIG_PAGE_ZLIB, "zlib" },
+    { QMIG_PAGE_MAPPED, "mapped" },
 };
 
 static const char *const section_types[] = {
@@ -43,6 +42,7 @@ static const char *const bytes_names[] = {
     [QMIG_BYTES_TAIL] = "device-state",
     [QMIG_BYTES_PACKAGED] = "package",
     [QMIG_BYTES_RAW] = "raw",
+    [QMIG_BYTES_VMSTATE] = "checkpoint",
 };
 
 typedef struct {
@@ -54,7 +54,9 @@ typedef struct {
     uint64_t count;     /* sections gathered */
     uint64_t pages[N_PAGE_KINDS];
     uint64_t flushes;
-    unsigned type; /* of the section gathered; 0: none */
+    uint64_t records; /* of sections other than RAM */
+    uint64_t packets; /* of a multifd channel */
+    unsigned type;    /* of the section gathered; 0: none */
     uint32_t id;
     unsigned bytes_kind; /* of the bytes gathered; 0: none */
 } Outline;
@@ -112,6 +114,12 @@ flush(Outline *o)
     if (o->flushes > 0) {
         add_number(o->entry, "flushes", o->flushes);
     }
+    if (o->records > 0) {
+        add_number(o->entry, "records", o->records);
+    }
+    if (o->packets > 0) {
+        add_number(o->entry, "packets", o->packets);
+    }
     o->sink->entry(o->sink->self, o->entry);
     g_clear_pointer(&o->entry, json_object_put);
 }
@@ -126,7 +134,7 @@ gather(Outline *o, JsonObject *entry)
     o->size = 0;
     o->count = 0;
     memset(o->pages, 0, sizeof o->pages);
-    o->flushes = 0;
+    o->flushes = o->records = o->packets = 0;
     o->type = 0;
     o->bytes_kind = 0;
 }
@@ -176,6 +184,13 @@ on_block(Outline *o, const struct qmig_event_ram_block *entry)
     if (entry->has_gpa) {
         add_number(block, "gpa", entry->block->gpa);
     }
+    if (entry->host_page_size != 0) {
+        add_number(block, "page_size", entry->host_page_size);
+    }
+    if (entry->mapped_version != 0) {
+        add_number(block, "bitmap_offset", entry->bitmap_offset);
+        add_number(block, "pages_offset", entry->pages_offset);
+    }
     json_object_array_add(o->blocks, block);
 }
 
@@ -197,6 +212,11 @@ on_record(Outline *o, const struct qmig_event *ev)
         break;
     case QMIG_EVENT_RAM_FLUSH:
         o->flushes++;
+        break;
+    case QMIG_EVENT_DIRTY_BITMAP:
+    case QMIG_EVENT_DISK_BLOCK:
+    case QMIG_EVENT_VFIO:
+        o->records++;
         break;
     default:
         break;
@@ -226,6 +246,9 @@ on_bytes(Outline *o, const struct qmig_event *ev)
 {
     unsigned kind = ev->u.bytes.kind;
 
+    if (kind >= G_N_ELEMENTS(bytes_names) || bytes_names[kind] == NULL) {
+        return; /* inside a section */
+    }
     if (o->entry == NULL || o->bytes_kind != kind) {
         gather(o, new_entry(o, ev, bytes_names[kind]));
         o->bytes_kind = kind;
@@ -280,6 +303,25 @@ on_end(Outline *o, const struct qmig_event *ev)
     give(o, entry);
 }
 
+/* All packets of a round together. */
+static void
+on_packet(Outline *o, const struct qmig_event *ev)
+{
+    const struct qmig_multifd_packet *p = ev->u.multifd_packet.packet;
+
+    if (o->entry == NULL || o->packets == 0 || o->sink->every) {
+        gather(o, new_entry(o, ev, "packets"));
+    }
+    o->packets++;
+    o->pages[0] += p->normal_pages;
+    o->pages[1] += p->zero_pages;
+    o->size += ev->wire_size;
+    if (p->flags & QMIG_MULTIFD_SYNC) {
+        json_object_object_add(o->entry, "sync", json_object_new_boolean(true));
+        flush(o);
+    }
+}
+
 /* Whatever is no record of a section. Return: false for those. */
 static bool
 on_other(Outline *o, const struct qmig_event *ev)
@@ -298,6 +340,19 @@ on_other(Outline *o, const struct qmig_event *ev)
         return true;
     case QMIG_EVENT_COMMAND:
         on_command(o, ev);
+        return true;
+    case QMIG_EVENT_MULTIFD_INIT:
+        entry = new_entry(o, ev, "multifd-init");
+        add_number(entry, "id", ev->u.multifd_init.channel);
+        give(o, entry);
+        return true;
+    case QMIG_EVENT_MULTIFD_PACKET:
+        on_packet(o, ev);
+        return true;
+    case QMIG_EVENT_COLO:
+        entry = new_entry(o, ev, "colo");
+        add_number(entry, "message", ev->u.colo.message);
+        give(o, entry);
         return true;
     case QMIG_EVENT_EOF:
         give(o, new_entry(o, ev, "eof"));
