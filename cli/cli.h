@@ -7,6 +7,7 @@
 #include "qmp/commands.h"
 
 #include <glib.h>
+#include <stdio.h>
 
 /* A subcommand. */
 typedef struct {
@@ -24,6 +25,8 @@ int cli_set(int argc, char **argv);
 int cli_caps(int argc, char **argv);
 int cli_plugins(int argc, char **argv);
 int cli_stream(int argc, char **argv);
+int cli_save(int argc, char **argv);
+int cli_restore(int argc, char **argv);
 
 /**
  * cli_parse() - options of a subcommand
@@ -44,5 +47,24 @@ QmigQmp *cli_connect(const char *address, GError **error);
 
 /* Print an object on stdout, indented, with a newline. */
 void cli_print_json(JsonObject *object);
+/* The same on @out. */
+void cli_print_json_to(FILE *out, JsonObject *object);
+
+/* Members of a report: a text (NULL: null), and "error": {"code", "message"}. */
+void cli_add_text(JsonObject *object, const char *name, const char *text);
+void cli_add_error(JsonObject *object, const GError *error);
+
+/* A flag that SIGINT, SIGTERM and SIGHUP raise from now on. Once in a process; static. */
+const QmigCancel *cli_cancel_on_signals(void);
+
+/* A line of bytes so far, redrawn on stderr where that is a terminal. Begins as { 0 }. */
+typedef struct {
+    int64_t drawn_us; /* when it was last drawn; 0 = never */
+} CliBytes;
+
+/* @stream: bytes of a migration stream; @file: of a file, 0 = do not tell. @bytes: a CliBytes. */
+void cli_bytes_draw(void *bytes, uint64_t stream, uint64_t file);
+/* Remove the line. */
+void cli_bytes_end(CliBytes *bytes);
 
 #endif

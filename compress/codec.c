@@ -203,7 +203,7 @@ zlib_decompress(QmigCodecState *state, void *dst, size_t len, const void *src,
 
 static const QmigCodec codecs[N_CODECS + 1] = {
     [LZ4] = { "lz4", 1, 1, 1, lz4_bound, lz4_compress, lz4_decompress },
-    [ZSTD] = { "zstd", 1, 19, 1, zstd_bound, zstd_compress, zstd_decompress },
+    [ZSTD] = { "zstd", -20, 19, 1, zstd_bound, zstd_compress, zstd_decompress },
     [ZLIB] = { "zlib", 1, 9, 1, zlib_bound, zlib_compress, zlib_decompress },
     [N_CODECS] = { 0 },
 };

@@ -85,7 +85,7 @@ typedef struct {
 
 enum {
     QMIG_SAVE_RAN = 1 << 0,     /* the guest ran when it was saved */
-    QMIG_SAVE_PAUSED = 1 << 1,  /* it did not; neither bit: nobody asked */
+    QMIG_SAVE_PAUSED = 1 << 1,  /* it did not; neither bit: not known */
     QMIG_SAVE_DECODED = 1 << 2, /* complete by its own bytes; else by QEMU's word alone */
 };
 

@@ -515,6 +515,12 @@ qmig_save_reader_free(QmigSaveReader *r)
     g_free(r);
 }
 
+void
+qmig_save_reader_set_cancel(QmigSaveReader *r, const QmigCancel *cancel)
+{
+    r->cancel = cancel;
+}
+
 const QmigSaveInfo *
 qmig_save_reader_info(const QmigSaveReader *r)
 {

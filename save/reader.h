@@ -38,6 +38,9 @@ QmigSaveReader *qmig_save_reader_new(int fd, const char *name,
 void qmig_save_reader_free(QmigSaveReader *r);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigSaveReader, qmig_save_reader_free)
 
+/* From now on waits for a pipe are ended by @cancel (nullable, borrowed). */
+void qmig_save_reader_set_cancel(QmigSaveReader *r, const QmigCancel *cancel);
+
 /**
  * qmig_save_reader_next() - the next bytes of the stream, as many as lie together
  * @data: (out) borrowed until the next call
