@@ -31,10 +31,11 @@ static const GOptionEntry entries[] = {
 };
 
 static const char description[] =
-    "QMP is the unix socket of a QEMU with -incoming defer; \"-\": the plain stream goes\n"
-    "to stdout. FILE is a save file, a plain stream or a mapped-ram file; \"-\" is stdin.\n\n"
-    "Exit: 0 restored, 1 usage, 2 refused, nothing was touched, 3 failed, 4 cancelled:\n"
-    "the QEMU has ended, 7 the guest is loaded, but could not be let run.\n";
+    "QMP is the unix socket of a QEMU with -incoming defer; \"-\": the plain stream\n"
+    "goes to stdout. FILE is a save file, a plain stream or a mapped-ram file; \"-\"\n"
+    "is stdin.\n\n"
+    "Exit: 0 restored, 1 usage, 2 refused, nothing was touched, 3 failed,\n"
+    "4 cancelled: the QEMU has ended, 7 loaded, but could not be let run.\n";
 
 static bool
 take_number(const char *option, int value, int max, GError **error)

@@ -10,12 +10,12 @@
 static const CliCommand commands[] = {
     { "migrate", "move a running guest from one QEMU to another", cli_migrate },
     { "proxy", "stand in a migration stream: count, check, run plugins", cli_proxy },
+    { "save", "a guest into a file: compressed, checksummed", cli_save },
+    { "restore", "a guest out of a file", cli_restore },
     { "status", "what a QEMU's guest and migration are doing", cli_status },
     { "cancel", "end a running migration; the guest stays on the source", cli_cancel },
     { "set", "change parameters, also while a migration runs", cli_set },
     { "caps", "capabilities and parameters this QEMU has", cli_caps },
-    { "save", "a guest into a file: compressed, checksummed", cli_save },
-    { "restore", "a guest out of a file", cli_restore },
     { "stream", "read migration streams: show what is in them", cli_stream },
     { "plugins", "the built-in stream plugins", cli_plugins },
 };

@@ -198,13 +198,13 @@ bool
 qmig_save_input_seek(QmigSaveInput *input, uint64_t offset, GError **error)
 {
     struct stat info;
+    bool is_file = fstat(input->fd, &info) == 0 && S_ISREG(info.st_mode);
 
-    if (input->reader != NULL && qmig_save_reader_info(input->reader) != NULL) {
+    if (is_file && input->reader != NULL) {
         input->first_len = 0;
         return qmig_save_reader_seek(input->reader, offset, error);
     }
-    if (input->reader == NULL && fstat(input->fd, &info) == 0 && S_ISREG(info.st_mode) &&
-        offset <= (uint64_t)info.st_size) {
+    if (is_file && offset <= (uint64_t)info.st_size) {
         input->first_len = 0;
         return lseek(input->fd, (off_t)offset, SEEK_SET) >= 0 ||
                qmig_set_error_errno(error, errno, "%s: seek", input->name);

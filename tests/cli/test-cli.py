@@ -24,7 +24,8 @@ import traceback
 TOP = pathlib.Path(__file__).resolve().parents[2]
 QMIG = os.environ.get("QMIG", str(TOP / "build/cli/qmig"))
 MAN = TOP / "docs/man"
-PAGES = {"migrate": "qmig-migrate", "proxy": "qmig-proxy", "status": "qmig-status",
+PAGES = {"migrate": "qmig-migrate", "proxy": "qmig-proxy", "save": "qmig-save",
+         "restore": "qmig-save", "status": "qmig-status",
          "cancel": "qmig-status", "set": "qmig-status", "caps": "qmig-status",
          "plugins": "qmig-status"}
 DEADLINE_S = 10
@@ -164,10 +165,14 @@ def pages_have_every_option():
               f"{PAGES[command]}.pod: {sorted(documented - listed)}")
 
 
-def documented_members(page):
-    """The members of the report, as C<name> in =item lines of REPORT."""
+def documented_members(page, command=None):
+    """The members of the report, as C<name> in =item lines of REPORT; of @command where a page has
+    several."""
     text = (MAN / f"{page}.pod").read_text(encoding="utf-8")
     report = re.search(r"^=head1 REPORT$(.*?)^=head1 ", text, re.MULTILINE | re.DOTALL)[1]
+    if command is not None:
+        report = re.search(rf"^=head2 qmig {command}$(.*?)(?=^=head2|\Z)", report,
+                           re.MULTILINE | re.DOTALL)[1]
     items = "".join(re.findall(r"^=item .*$", report, re.MULTILINE))
     return set(re.findall(r"C<([\w.]+)>", items))
 
