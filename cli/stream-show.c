@@ -95,14 +95,17 @@ cli_stream_show(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
     QmigOutlineSink sink = { .entry = print_entry };
+    g_auto(QmigReaderEnd) end = { 0 };
 
     if (!cli_parse(&argc, &argv, entries, "INPUT",
-                   "Columns: channel, offset (hexadecimal), bytes, what it is.", 1, 1)) {
+                   "Columns: channel, offset (hexadecimal), bytes, what it is.\n\n"
+                   "Exit: 0 complete, 1 error, 3 the stream is not complete.\n",
+                   1, 1)) {
         return QMIG_OUTCOME_USAGE;
     }
     sink.every = arg.every;
-    if (!qmig_outline_run(argv[1], &sink, &error)) {
+    if (!qmig_outline_run(argv[1], &sink, &end, &error)) {
         return cli_fail("stream show", error, QMIG_OUTCOME_USAGE);
     }
-    return 0;
+    return end.complete ? 0 : QMIG_OUTCOME_FAILED;
 }

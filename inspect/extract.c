@@ -95,15 +95,6 @@ on_event(void *self, const QmigReaderChannel *channel, const struct qmig_event *
             x->summary, "machine",
             json_object_new_string_len(ev->u.config.machine, (int)ev->u.config.length));
         return true;
-    case QMIG_EVENT_END:
-        if (channel->kind == QMIG_READER_MAIN || !ev->u.end.complete) {
-            json_object_object_add(
-                x->summary, "complete",
-                json_object_new_boolean((json_bool)ev->u.end.complete));
-            json_object_object_add(x->summary, "reason",
-                                   json_object_new_string(ev->u.end.reason));
-        }
-        return true;
     default:
         return qmig_guest_ram_apply(x->ram, channel, ev, error);
     }
@@ -144,10 +135,15 @@ qmig_extract_run(const char *path, const char *directory,
     Extract x = { directory, ram, devices, summary };
     QmigReaderSink sink = { .self = &x, .event = on_event, .progress = progress };
 
+    g_auto(QmigReaderEnd) end = { 0 };
+
     if (!make_directory(directory, error) || !make_directory(ram_path, error) ||
-        !make_directory(device_path, error) || !qmig_reader_run(path, &sink, error)) {
+        !make_directory(device_path, error) ||
+        !qmig_reader_run(path, &sink, &end, error)) {
         return NULL;
     }
+    json_object_object_add(summary, "complete", json_object_new_boolean(end.complete));
+    json_object_object_add(summary, "reason", json_object_new_string(end.reason));
     list_blocks(&x);
     return g_steal_pointer(&summary);
 }

@@ -406,11 +406,12 @@ on_event(void *self, const QmigReaderChannel *channel, const struct qmig_event *
 }
 
 bool
-qmig_outline_run(const char *path, const QmigOutlineSink *sink, GError **error)
+qmig_outline_run(const char *path, const QmigOutlineSink *sink, QmigReaderEnd *end,
+                 GError **error)
 {
     Outline o = { .sink = sink };
     QmigReaderSink reader = { .self = &o, .event = on_event };
-    bool ok = qmig_reader_run(path, &reader, error);
+    bool ok = qmig_reader_run(path, &reader, end, error);
 
     flush(&o);
     return ok;

@@ -20,7 +20,7 @@ typedef struct {
 } QmigOutlineSink;
 
 /* Errors: as qmig_reader_run(). Entries come as the reading goes on. */
-bool qmig_outline_run(const char *path, const QmigOutlineSink *sink,
+bool qmig_outline_run(const char *path, const QmigOutlineSink *sink, QmigReaderEnd *end,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

@@ -40,6 +40,8 @@ typedef struct {
     Channel *main;       /* borrowed; NULL when a multifd channel is read alone */
     unsigned n_multifd;
     SyncMode sync;
+    QmigReaderEnd *end;   /* what is known so far */
+    bool has_main_end;    /* of main or the last recovery */
     uint64_t done, total; /* bytes of all channels */
 } Reader;
 
@@ -59,6 +61,7 @@ static void
 reader_clear(Reader *r)
 {
     g_clear_pointer(&r->channels, g_ptr_array_unref);
+    g_free(r->beside);
 }
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Reader, reader_clear)
@@ -109,6 +112,26 @@ is_sync(Reader *r, const Channel *channel, const struct qmig_event *ev)
            (r->sync == SYNC_FLUSH ? QMIG_EVENT_RAM_FLUSH : QMIG_EVENT_RAM_EOS);
 }
 
+/* What a channel's end means for all. Connections are read in the order in which they were made:
+ * a recovery makes up for what broke before it. */
+static void
+note_end(Reader *r, const Channel *channel, const struct qmig_event_end *end)
+{
+    bool is_main = channel->decoder != NULL &&
+                   channel->public.kind != QMIG_READER_PREEMPT;
+    char **reason = is_main ? &r->end->reason : &r->beside;
+
+    if (is_main && channel->public.kind == QMIG_READER_RECOVERY) {
+        g_clear_pointer(&r->beside, g_free);
+    }
+    if (is_main || !end->complete) {
+        g_free(*reason);
+        *reason = end->complete
+                      ? NULL
+                      : g_strdup_printf("%s: %s", channel->public.name, end->reason);
+    }
+}
+
 /* Read a channel up to its next synchronisation, or its end. */
 static bool
 read_round(Reader *r, Channel *channel, GError **error)
@@ -122,6 +145,9 @@ read_round(Reader *r, Channel *channel, GError **error)
         case QMIG_DECODE_EVENT:
             if (!r->sink->event(r->sink->self, &channel->public, &ev, error)) {
                 return false;
+            }
+            if (ev.kind == QMIG_EVENT_END) {
+                note_end(r, channel, &ev.u.end);
             }
             if (is_sync(r, channel, &ev)) {
                 return true;
@@ -304,5 +330,12 @@ qmig_reader_run(const char *path, const QmigReaderSink *sink, GError **error)
                                  : !add_channel(&r, path, 0, QMIG_READER_MAIN, error)) {
         return false;
     }
-    return read_all(&r, error);
+    if (!read_all(&r, error)) {
+        return false;
+    }
+    if (end->reason == NULL) {
+        end->complete = r.beside == NULL;
+        end->reason = r.beside != NULL ? g_steal_pointer(&r.beside) : g_strdup("");
+    }
+    return true;
 }

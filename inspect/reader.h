@@ -41,15 +41,29 @@ typedef struct {
     void (*progress)(uint64_t done, uint64_t total);
 } QmigReaderSink;
 
+/* Whether the migration came to its end. `g_auto(QmigReaderEnd) end = { 0 };` */
+typedef struct {
+    bool complete;
+    char *reason; /* owned; what is missing, with the channel; "" when complete */
+} QmigReaderEnd;
+
+static inline void
+qmig_reader_end_clear(QmigReaderEnd *end)
+{
+    g_clear_pointer(&end->reason, g_free);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QmigReaderEnd, qmig_reader_end_clear)
+
 /**
  * qmig_reader_run() - read it all
  * @path: file, capture directory, or "-"
+ * @end:  (out) zeros before. A main channel that broke and was recovered counts by its recovery
  *
  * Memory: constant, but for the copy of device state (QMIG_LIMIT_TAIL).
  * Errors: IO; PROTOCOL, LIMIT, UNSUPPORTED (of the stream: with channel and offset); CONFIG (a
- *         directory that is no capture); the sink's. An incomplete stream is no error here: the END event says so.
+ *         directory that is no capture); the sink's. An incomplete stream is no error here: @end tells.
  */
-bool qmig_reader_run(const char *path, const QmigReaderSink *sink,
+bool qmig_reader_run(const char *path, const QmigReaderSink *sink, QmigReaderEnd *end,
                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

@@ -37,8 +37,7 @@ typedef struct {
     uint64_t n_counters;
     GArray *channels; /* Channel, by first sight */
     const char *current;
-    bool complete;
-    char *reason;
+    QmigReaderEnd end;
 } Stat;
 
 static void
@@ -60,7 +59,7 @@ stat_clear(Stat *s)
     g_clear_pointer(&s->heats, g_array_unref);
     g_clear_pointer(&s->channels, g_array_unref);
     g_free(s->counters);
-    g_free(s->reason);
+    qmig_reader_end_clear(&s->end);
 }
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Stat, stat_clear)
@@ -203,13 +202,6 @@ on_event(void *self, const QmigReaderChannel *where, const struct qmig_event *ev
     case QMIG_EVENT_RAM_BLOCK:
         add_block(s, ev->u.ram_block.block);
         break;
-    case QMIG_EVENT_END:
-        if (where->kind == QMIG_READER_MAIN || !ev->u.end.complete) {
-            g_free(s->reason);
-            s->reason = g_strdup(ev->u.end.reason);
-            s->complete = ev->u.end.complete;
-        }
-        break;
     default:
         break;
     }
@@ -307,9 +299,8 @@ describe(Stat *s)
     }
     drop_times(report);
     json_object_object_add(report, "bytes", json_object_new_uint64(bytes));
-    json_object_object_add(report, "complete", json_object_new_boolean(s->complete));
-    json_object_object_add(report, "reason",
-                           json_object_new_string(s->reason != NULL ? s->reason : ""));
+    json_object_object_add(report, "complete", json_object_new_boolean(s->end.complete));
+    json_object_object_add(report, "reason", json_object_new_string(s->end.reason));
     json_object_object_add(report, "channels", describe_channels(s));
     json_object_object_add(report, "hottest", describe_hottest(s));
     return report;
@@ -331,7 +322,7 @@ qmig_stat_run(const char *path, unsigned every,
     /* Untouched counters take no memory. */
     s.counters = g_malloc0_n(COUNTERS_MAX, sizeof *s.counters);
     s.chain = qmig_chain_new(specs, NULL, NULL, error);
-    if (s.chain == NULL || !qmig_reader_run(path, &sink, error) ||
+    if (s.chain == NULL || !qmig_reader_run(path, &sink, &s.end, error) ||
         !qmig_chain_finish(s.chain, error)) {
         return NULL;
     }
