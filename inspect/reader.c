@@ -41,7 +41,7 @@ typedef struct {
     unsigned n_multifd;
     SyncMode sync;
     QmigReaderEnd *end;   /* what is known so far */
-    bool has_main_end;    /* of main or the last recovery */
+    char *beside;         /* owned; what is missing on a channel beside main, or NULL */
     uint64_t done, total; /* bytes of all channels */
 } Reader;
 
@@ -321,11 +321,12 @@ add_capture(Reader *r, const char *path, GError **error)
 }
 
 bool
-qmig_reader_run(const char *path, const QmigReaderSink *sink, GError **error)
+qmig_reader_run(const char *path, const QmigReaderSink *sink, QmigReaderEnd *end,
+                GError **error)
 {
-    g_auto(Reader)
-        r = { .sink = sink, .channels = g_ptr_array_new_with_free_func(channel_free) };
+    g_auto(Reader) r = { .sink = sink, .end = end };
 
+    r.channels = g_ptr_array_new_with_free_func(channel_free);
     if (qmig_capture_is_at(path) ? !add_capture(&r, path, error)
                                  : !add_channel(&r, path, 0, QMIG_READER_MAIN, error)) {
         return false;
