@@ -10,6 +10,8 @@
 static const CliCommand commands[] = {
     { "show", "what is in it: sections, sizes, channels, in order", cli_stream_show },
     { "stat", "bytes and pages by kind, block and pass; hot pages", cli_stream_stat },
+    { "device", "device state by name", cli_stream_device },
+    { "desc", "the description of the device state", cli_stream_desc },
     { "extract", "memory and device state as files", cli_stream_extract },
 };
 

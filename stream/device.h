@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Device state by name: the bytes of a section and what the description says of it, as JSON.
+ *
+ *   state := { "fields": [ field, … ] [, "subsections": [ sub, … ] ] }
+ *   field := { "name": text, "type": text, "size": bytes, "value": value }
+ *          | { "name": text, "type": text, "size": bytes, "values": [ value, … ] }   an array
+ *   sub   := { "name": text, "version": number, "fields": …, … }      as a state
+ *   value := number   int*, uint* of up to 64 bits (also "… equal", "… le"), timer
+ *          | true | false   bool
+ *          | null     nullptr: a pointer of an array that is not set
+ *          | state    struct
+ *          | text     everything else: its bytes in hexadecimal
+ *
+ * Types are QEMU's (migration/vmstate-types.c, 7.2 to 11.1). `size` is one element's. All fields
+ * of one name in a state are one entry, as an array that QEMU had to describe piecewise.
+ */
+#ifndef QMIG_STREAM_DEVICE_H
+#define QMIG_STREAM_DEVICE_H
+
+#include "util/auto.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The description's text, parsed. Errors: PROTOCOL: no JSON object, or nested too deeply. */
+JsonObject *qmig_description_parse(const char *json, uint64_t length,
+                                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* What it says of one section. Borrowed; NULL when it does not know it. */
+JsonObject *qmig_description_device(JsonObject *description, const char *name,
+                                    uint32_t instance);
+
+/**
+ * qmig_device_decode() - the state of one section
+ * @described: of qmig_description_device()
+ *
+ * Return: the state (transfer full), with each of the @length bytes in exactly one value; or
+ *         NULL.
+ * Errors: PROTOCOL: bytes and description do not fit (with the field and its offset); LIMIT.
+ */
+JsonObject *qmig_device_decode(JsonObject *described, const uint8_t *data,
+                               uint64_t length, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+#endif
