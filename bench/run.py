@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-Benchmarks: bench/run.py [decode] [proxy]. Ratios are measured interleaved in one run and told
+Benchmarks: bench/run.py [decode] [proxy] [save]. Ratios are measured interleaved in one run and told
 as min / median / max, with the machine they were measured on.
 """
 import json
@@ -17,6 +17,7 @@ import time
 TOP = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP / "test-vm"))
 
+import save_bench  # noqa: E402
 import vm  # noqa: E402
 
 BUILD = TOP / "build-bench"
@@ -133,9 +134,16 @@ def bench_proxy(qemu):
     return result
 
 
+def bench_save(qemu):
+    """Saving and restoring, beside QEMU's own means; by the newest QEMU, which has them all."""
+    newest = max(vm.find_qemus().values(), key=lambda q: [int(n) for n in q.version.split(".")])
+    return save_bench.run(qemu if os.environ.get("QMIG_BENCH_ALL") else newest, new_pair, QMIG,
+                          ROUNDS)
+
+
 def main():
     """Run what was asked for, all by default."""
-    benches = {"decode": bench_decode, "proxy": bench_proxy}
+    benches = {"decode": bench_decode, "proxy": bench_proxy, "save": bench_save}
     names = sys.argv[1:] or list(benches)
     if unknown := set(names) - set(benches):
         sys.exit(f"bench: unknown: {', '.join(sorted(unknown))}; known: {', '.join(benches)}")

@@ -97,6 +97,30 @@ def round_trip(*options):
     return test
 
 
+def large():
+    """2 GiB with realistic contents; the long runs only."""
+    if not lib.FULL:
+        raise lib.Skip("./dev check --full runs it")
+    with pair(mem_mib=2048, fill=0.75) as p:
+        p.wait_ticking(p.src)
+        path = fresh("guest.qmig")
+        report = save(p, path)
+        check(report["stream_bytes"] > 1500 << 20, report)
+        check(report["file_bytes"] < report["stream_bytes"] // 2, report)
+        same_guest(p, path)
+
+
+def empty_memory_costs_nothing():
+    """Zero pages take next to nothing in the file: 4 GiB of them less than 1 MiB."""
+    with pair(mem_mib=4096, fill=0, workload={"ws": "64K", "rate": 100}) as p:
+        p.wait_ticking(p.src)
+        path = fresh("guest.qmig")
+        report = save(p, path)
+        check(report["pages"]["zero"] > 1000000, report)
+        check(report["file_bytes"] < report["pages"]["normal"] * 4096 + (1 << 20), report)
+        same_guest(p, path)
+
+
 def goes_on_by_itself():
     """What ran when it was saved runs when it is restored; a QEMU told to quit is gone."""
     with pair() as p:
@@ -375,6 +399,8 @@ lib.run_tests([
     (f"{VERSION}: saved and restored, RAM equal", round_trip()),
     (f"{VERSION}: with lz4 and one thread, RAM equal", round_trip("--codec=lz4", "--threads=1")),
     (f"{VERSION}: without compression, RAM equal", round_trip("--codec=none")),
+    (f"{VERSION}: zero pages cost nothing, RAM equal", empty_memory_costs_nothing),
+    (f"{VERSION}: 2 GiB of realistic memory, RAM equal", large),
     (f"{VERSION}: the guest goes on by itself, its old QEMU quits", goes_on_by_itself),
     (f"{VERSION}: a paused guest stays paused", paused_stays_paused),
     (f"{VERSION}: --continue lets the source run on, twice", source_goes_on),
