@@ -12,6 +12,7 @@ static const CliCommand commands[] = {
     { "stat", "bytes and pages by kind, block and pass; hot pages", cli_stream_stat },
     { "device", "device state by name", cli_stream_device },
     { "desc", "the description of the device state", cli_stream_desc },
+    { "diff", "what differs between two streams", cli_stream_diff },
     { "extract", "memory and device state as files", cli_stream_extract },
 };
 

@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-typedef struct {
+struct QmigDevices {
     JsonObject *list;        /* owned; what is given back */
     GPtrArray *states;       /* GBytes, of those in list that wait for the description */
     size_t n_done;           /* of list: decoded, or known not to be */
@@ -22,23 +22,35 @@ typedef struct {
     char early_name[256];
     uint64_t early_offset;
     GByteArray *early_state; /* owned */
-} Devices;
-
-static void
-devices_clear(Devices *d)
-{
-    g_clear_pointer(&d->list, json_object_put);
-    g_clear_pointer(&d->description, json_object_put);
-    g_clear_pointer(&d->states, g_ptr_array_unref);
-    g_clear_pointer(&d->early_state, g_byte_array_unref);
-}
-
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Devices, devices_clear)
+};
 
 static void
 unref_bytes(gpointer bytes)
 {
     g_bytes_unref(bytes);
+}
+
+QmigDevices *
+qmig_devices_new(void)
+{
+    QmigDevices *d = g_new0(QmigDevices, 1);
+
+    d->list = json_object_new_array();
+    d->states = g_ptr_array_new_with_free_func(unref_bytes);
+    d->early_state = g_byte_array_new();
+    return d;
+}
+
+void
+qmig_devices_free(QmigDevices *d)
+{
+    if (d != NULL) {
+        json_object_put(d->list);
+        json_object_put(d->description);
+        g_ptr_array_unref(d->states);
+        g_byte_array_unref(d->early_state);
+        g_free(d);
+    }
 }
 
 static void
@@ -64,7 +76,7 @@ merge(JsonObject *entry, JsonObject *state)
 
 /* Decode what waits; without a description, say so. */
 static void
-decode_waiting(Devices *d)
+decode_waiting(QmigDevices *d)
 {
     for (; d->n_done < json_object_array_length(d->list); d->n_done++) {
         JsonObject *entry = json_object_array_get_idx(d->list, d->n_done);
@@ -101,7 +113,7 @@ decode_waiting(Devices *d)
 }
 
 static void
-add_device(Devices *d, const QmigReaderChannel *channel,
+add_device(QmigDevices *d, const QmigReaderChannel *channel,
            const struct qmig_event_device *device, uint64_t offset)
 {
     JsonObject *entry = json_object_new_object();
@@ -126,7 +138,7 @@ add_device(Devices *d, const QmigReaderChannel *channel,
 
 /* SECTION (FULL), BYTES, FOOTER: a device section before RAM. */
 static void
-on_early(Devices *d, const QmigReaderChannel *channel, const struct qmig_event *ev)
+on_early(QmigDevices *d, const QmigReaderChannel *channel, const struct qmig_event *ev)
 {
     if (ev->kind == QMIG_EVENT_SECTION) {
         d->early = ev->u.section;
@@ -152,12 +164,10 @@ on_early(Devices *d, const QmigReaderChannel *channel, const struct qmig_event *
     }
 }
 
-static bool
-on_event(void *self, const QmigReaderChannel *channel, const struct qmig_event *ev,
-         GError **error)
+bool
+qmig_devices_take(QmigDevices *d, const QmigReaderChannel *channel,
+                  const struct qmig_event *ev, GError **error)
 {
-    Devices *d = self;
-
     switch (ev->kind) {
     case QMIG_EVENT_SECTION:
     case QMIG_EVENT_FOOTER:
@@ -187,44 +197,46 @@ on_event(void *self, const QmigReaderChannel *channel, const struct qmig_event *
     }
 }
 
-static bool
-read_stream(Devices *d, const char *path, QmigReaderEnd *end, GError **error)
+JsonObject *
+qmig_devices_finish(QmigDevices *d)
 {
-    QmigReaderSink sink = { .self = d, .event = on_event };
+    decode_waiting(d);
+    return g_steal_pointer(&d->list);
+}
 
-    d->list = json_object_new_array();
-    d->states = g_ptr_array_new_with_free_func(unref_bytes);
-    d->early_state = g_byte_array_new();
-    return qmig_reader_run(path, &sink, end, error);
+/* As QmigReaderSink.event. */
+static bool
+on_event(void *self, const QmigReaderChannel *channel, const struct qmig_event *ev,
+         GError **error)
+{
+    return qmig_devices_take(self, channel, ev, error);
 }
 
 JsonObject *
 qmig_devices_read(const char *path, QmigReaderEnd *end, GError **error)
 {
-    g_auto(Devices) d = { 0 };
+    g_autoptr(QmigDevices) d = qmig_devices_new();
+    QmigReaderSink sink = { .self = d, .event = on_event };
 
-    if (!read_stream(&d, path, end, error)) {
-        return NULL;
-    }
-    decode_waiting(&d);
-    return g_steal_pointer(&d.list);
+    return qmig_reader_run(path, &sink, end, error) ? qmig_devices_finish(d) : NULL;
 }
 
 JsonObject *
 qmig_description_read(const char *path, GError **error)
 {
+    g_autoptr(QmigDevices) d = qmig_devices_new();
+    QmigReaderSink sink = { .self = d, .event = on_event };
     g_auto(QmigReaderEnd) end = { 0 };
-    g_auto(Devices) d = { 0 };
 
-    if (!read_stream(&d, path, &end, error)) {
+    if (!qmig_reader_run(path, &sink, &end, error)) {
         return NULL;
     }
-    if (d.description == NULL) {
+    if (d->description == NULL) {
         qmig_set_error(
             error, QMIG_ERROR_UNSUPPORTED,
             "%s: the stream brings no description of its devices%s%s", path,
             end.complete ? "" : "; it is not complete: ", end.complete ? "" : end.reason);
         return NULL;
     }
-    return g_steal_pointer(&d.description);
+    return g_steal_pointer(&d->description);
 }

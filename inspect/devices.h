@@ -21,6 +21,18 @@
 JsonObject *qmig_devices_read(const char *path, QmigReaderEnd *end,
                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* The same beside other uses of the events: take() all events of a reading, then finish(). */
+typedef struct QmigDevices QmigDevices;
+
+QmigDevices *qmig_devices_new(void);
+void qmig_devices_free(QmigDevices *d);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigDevices, qmig_devices_free)
+bool qmig_devices_take(QmigDevices *d, const QmigReaderChannel *channel,
+                       const struct qmig_event *ev,
+                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The list; once. (transfer full) */
+JsonObject *qmig_devices_finish(QmigDevices *d);
+
 /* The description as it is in the stream (transfer full); NULL with @error: UNSUPPORTED when the
  * stream carries none, or as qmig_reader_run(). */
 JsonObject *qmig_description_read(const char *path,
