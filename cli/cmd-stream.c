@@ -14,6 +14,7 @@ static const CliCommand commands[] = {
     { "desc", "the description of the device state", cli_stream_desc },
     { "diff", "what differs between two streams", cli_stream_diff },
     { "extract", "memory and device state as files", cli_stream_extract },
+    { "convert", "as a plain stream or a mapped-ram file", cli_stream_convert },
 };
 
 static void

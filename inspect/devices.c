@@ -17,6 +17,7 @@ struct QmigDevices {
     size_t n_done;           /* of list: decoded, or known not to be */
     JsonObject *description; /* owned (nullable) */
     unsigned checkpoint;
+    bool with_bytes;
     /* A section before RAM comes in pieces. */
     struct qmig_event_section early;
     char early_name[256];
@@ -31,9 +32,11 @@ unref_bytes(gpointer bytes)
 }
 
 QmigDevices *
-qmig_devices_new(void)
+qmig_devices_new(bool with_bytes)
 {
     QmigDevices *d = g_new0(QmigDevices, 1);
+
+    d->with_bytes = with_bytes;
 
     d->list = json_object_new_array();
     d->states = g_ptr_array_new_with_free_func(unref_bytes);
@@ -105,6 +108,8 @@ decode_waiting(QmigDevices *d)
                                        : d->description != NULL
                                            ? "the description does not know it"
                                            : "the stream brings no description"));
+        }
+        if (state == NULL || d->with_bytes) {
             add_hex(entry, data, len);
         }
         g_ptr_array_index(d->states, d->n_done) = NULL;
@@ -215,7 +220,7 @@ on_event(void *self, const QmigReaderChannel *channel, const struct qmig_event *
 JsonObject *
 qmig_devices_read(const char *path, QmigReaderEnd *end, GError **error)
 {
-    g_autoptr(QmigDevices) d = qmig_devices_new();
+    g_autoptr(QmigDevices) d = qmig_devices_new(false);
     QmigReaderSink sink = { .self = d, .event = on_event };
 
     return qmig_reader_run(path, &sink, end, error) ? qmig_devices_finish(d) : NULL;
@@ -224,7 +229,7 @@ qmig_devices_read(const char *path, QmigReaderEnd *end, GError **error)
 JsonObject *
 qmig_description_read(const char *path, GError **error)
 {
-    g_autoptr(QmigDevices) d = qmig_devices_new();
+    g_autoptr(QmigDevices) d = qmig_devices_new(false);
     QmigReaderSink sink = { .self = d, .event = on_event };
     g_auto(QmigReaderEnd) end = { 0 };
 

@@ -24,7 +24,8 @@ JsonObject *qmig_devices_read(const char *path, QmigReaderEnd *end,
 /* The same beside other uses of the events: take() all events of a reading, then finish(). */
 typedef struct QmigDevices QmigDevices;
 
-QmigDevices *qmig_devices_new(void);
+/* @with_bytes: give "state" also with those that can be read by name. */
+QmigDevices *qmig_devices_new(bool with_bytes);
 void qmig_devices_free(QmigDevices *d);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigDevices, qmig_devices_free)
 bool qmig_devices_take(QmigDevices *d, const QmigReaderChannel *channel,

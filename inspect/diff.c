@@ -49,7 +49,7 @@ read_guest(Guest *g, GError **error)
     g_auto(QmigReaderEnd) end = { 0 };
 
     g->ram = qmig_guest_ram_new(NULL);
-    g->reading = qmig_devices_new();
+    g->reading = qmig_devices_new(true);
     if (!qmig_reader_run(g->path, &sink, &end, error)) {
         g_prefix_error(error, "%s: ", g->path);
         return false;
@@ -130,19 +130,20 @@ flatten(JsonObject *state, const char *prefix, JsonObject *out)
     }
 }
 
-/* Everything that can be said of a device. (transfer full) */
+/* What can be said of a device, by name or by its bytes. (transfer full) */
 static JsonObject *
-facts(JsonObject *device)
+facts(JsonObject *device, bool by_name)
 {
     JsonObject *out = json_object_new_object(), *member;
 
     if (json_object_object_get_ex(device, "version", &member)) {
         json_object_object_add(out, "(version)", json_object_get(member));
     }
-    if (json_object_object_get_ex(device, "state", &member)) {
+    if (by_name) {
+        flatten(device, "", out);
+    } else if (json_object_object_get_ex(device, "state", &member)) {
         json_object_object_add(out, "(state)", json_object_get(member));
     }
-    flatten(device, "", out);
     return out;
 }
 
@@ -165,7 +166,9 @@ add_difference(JsonObject *list, const char *path, JsonObject *a, bool has_a,
 static void
 compare_device(JsonObject *a, JsonObject *b, JsonObject *out)
 {
-    g_autoptr(JsonObject) of_a = facts(a), of_b = facts(b);
+    bool by_name = json_object_object_get_ex(a, "fields", NULL) &&
+                   json_object_object_get_ex(b, "fields", NULL);
+    g_autoptr(JsonObject) of_a = facts(a, by_name), of_b = facts(b, by_name);
     g_autoptr(JsonObject) fields = json_object_new_array();
     JsonObject *other;
 

@@ -374,6 +374,14 @@ qmig_guest_ram_n_blocks(const QmigGuestRam *ram)
     return ram->blocks->len;
 }
 
+bool
+qmig_guest_ram_has(const QmigGuestRam *ram, unsigned i, uint64_t page)
+{
+    const Block *block = g_ptr_array_index(ram->blocks, i);
+
+    return get_bit(block->received, page);
+}
+
 QmigGuestBlock
 qmig_guest_ram_block(const QmigGuestRam *ram, unsigned i)
 {

@@ -43,6 +43,9 @@ bool qmig_guest_ram_apply(QmigGuestRam *ram, const QmigReaderChannel *channel,
 unsigned qmig_guest_ram_n_blocks(const QmigGuestRam *ram);
 QmigGuestBlock qmig_guest_ram_block(const QmigGuestRam *ram, unsigned i);
 
+/* Was page @page of block @i sent, and not discarded afterwards? */
+bool qmig_guest_ram_has(const QmigGuestRam *ram, unsigned i, uint64_t page);
+
 /* A file name for a block or device. (transfer full) */
 char *qmig_file_name(const char *name);
 
