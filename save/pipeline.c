@@ -8,14 +8,16 @@
  */
 #include "save/pipeline.h"
 
+#include <pthread.h>
+
 /* Slots for each worker: one it works on, one that waits for it, one that waits to be taken. */
 enum { SLOTS_PER_THREAD = 3, SLOTS_MORE = 2 };
 
 struct QmigPipeline {
     QmigPipelineFn work;
     void *user;
-    GMutex lock;
-    GCond work_due, slot_done, slot_free;
+    pthread_mutex_t lock; /* GLib's is invisible to the thread sanitizer */
+    pthread_cond_t work_due, slot_done, slot_free;
     QmigPipelineSlot *slots;
     bool *done; /* of each slot: worked on */
     unsigned n_slots, n_threads;
@@ -28,13 +30,17 @@ struct QmigPipeline {
 static QmigPipelineSlot *
 claim(QmigPipeline *p)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
+    QmigPipelineSlot *slot = NULL;
 
+    pthread_mutex_lock(&p->lock);
     while (!p->stopping && p->claimed == p->submitted) {
-        g_cond_wait(&p->work_due, &p->lock);
+        pthread_cond_wait(&p->work_due, &p->lock);
     }
-    (void)locker;
-    return p->stopping ? NULL : &p->slots[p->claimed++ % p->n_slots];
+    if (!p->stopping) {
+        slot = &p->slots[p->claimed++ % p->n_slots];
+    }
+    pthread_mutex_unlock(&p->lock);
+    return slot;
 }
 
 static void *
@@ -46,10 +52,10 @@ run_worker(void *data)
 
     while ((slot = claim(p)) != NULL) {
         p->work(slot, state, p->user);
-        g_mutex_lock(&p->lock);
+        pthread_mutex_lock(&p->lock);
         p->done[slot - p->slots] = true;
-        g_cond_signal(&p->slot_done);
-        g_mutex_unlock(&p->lock);
+        pthread_cond_signal(&p->slot_done);
+        pthread_mutex_unlock(&p->lock);
     }
     qmig_codec_state_free(state);
     return NULL;
@@ -63,10 +69,10 @@ qmig_pipeline_new(unsigned n_threads, uint32_t chunk_size, QmigPipelineFn work,
 
     p->work = work;
     p->user = user;
-    g_mutex_init(&p->lock);
-    g_cond_init(&p->work_due);
-    g_cond_init(&p->slot_done);
-    g_cond_init(&p->slot_free);
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->work_due, NULL);
+    pthread_cond_init(&p->slot_done, NULL);
+    pthread_cond_init(&p->slot_free, NULL);
     p->n_threads = n_threads;
     p->n_slots = n_threads * SLOTS_PER_THREAD + SLOTS_MORE;
     p->slots = g_new0(QmigPipelineSlot, p->n_slots);
@@ -87,10 +93,10 @@ qmig_pipeline_free(QmigPipeline *p)
     if (p == NULL) {
         return;
     }
-    g_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->lock);
     p->stopping = true;
-    g_cond_broadcast(&p->work_due);
-    g_mutex_unlock(&p->lock);
+    pthread_cond_broadcast(&p->work_due);
+    pthread_mutex_unlock(&p->lock);
     for (unsigned i = 0; i < p->n_threads; i++) {
         g_thread_join(p->threads[i]);
     }
@@ -98,10 +104,10 @@ qmig_pipeline_free(QmigPipeline *p)
         qmig_save_chunk_clear(&p->slots[i].chunk);
         g_clear_error(&p->slots[i].error);
     }
-    g_cond_clear(&p->work_due);
-    g_cond_clear(&p->slot_done);
-    g_cond_clear(&p->slot_free);
-    g_mutex_clear(&p->lock);
+    pthread_cond_destroy(&p->work_due);
+    pthread_cond_destroy(&p->slot_done);
+    pthread_cond_destroy(&p->slot_free);
+    pthread_mutex_destroy(&p->lock);
     g_free(p->threads);
     g_free(p->slots);
     g_free(p->done);
@@ -111,69 +117,71 @@ qmig_pipeline_free(QmigPipeline *p)
 QmigPipelineSlot *
 qmig_pipeline_acquire(QmigPipeline *p, bool wait)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
+    QmigPipelineSlot *slot = NULL;
 
-    while (p->submitted - p->released == p->n_slots) {
-        if (!wait) {
-            return NULL;
-        }
-        g_cond_wait(&p->slot_free, &p->lock);
+    pthread_mutex_lock(&p->lock);
+    while (wait && p->submitted - p->released == p->n_slots) {
+        pthread_cond_wait(&p->slot_free, &p->lock);
     }
-    (void)locker;
-    return &p->slots[p->submitted % p->n_slots];
+    if (p->submitted - p->released < p->n_slots) {
+        slot = &p->slots[p->submitted % p->n_slots];
+    }
+    pthread_mutex_unlock(&p->lock);
+    return slot;
 }
 
 void
 qmig_pipeline_submit(QmigPipeline *p)
 {
-    g_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->lock);
     p->done[p->submitted % p->n_slots] = false;
     p->submitted++;
-    g_cond_signal(&p->work_due);
-    g_cond_signal(&p->slot_done); /* take() may wait for the first one */
-    g_mutex_unlock(&p->lock);
+    pthread_cond_signal(&p->work_due);
+    pthread_cond_signal(&p->slot_done); /* take() may wait for the first one */
+    pthread_mutex_unlock(&p->lock);
 }
 
 void
 qmig_pipeline_finish(QmigPipeline *p)
 {
-    g_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->lock);
     p->finished = true;
-    g_cond_signal(&p->slot_done);
-    g_mutex_unlock(&p->lock);
+    pthread_cond_signal(&p->slot_done);
+    pthread_mutex_unlock(&p->lock);
 }
 
 QmigPipelineSlot *
 qmig_pipeline_take(QmigPipeline *p)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
-    unsigned place = (unsigned)(p->released % p->n_slots);
+    QmigPipelineSlot *slot = NULL;
 
-    while (p->released == p->submitted || !p->done[place]) {
-        if (p->released == p->submitted && p->finished) {
-            return NULL;
-        }
-        g_cond_wait(&p->slot_done, &p->lock);
+    pthread_mutex_lock(&p->lock);
+    unsigned place = (unsigned)(p->released % p->n_slots);
+    while (p->released == p->submitted ? !p->finished : !p->done[place]) {
+        pthread_cond_wait(&p->slot_done, &p->lock);
     }
-    (void)locker;
-    return &p->slots[place];
+    if (p->released < p->submitted) {
+        slot = &p->slots[place];
+    }
+    pthread_mutex_unlock(&p->lock);
+    return slot;
 }
 
 void
 qmig_pipeline_release(QmigPipeline *p)
 {
-    g_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->lock);
     g_clear_error(&p->slots[p->released % p->n_slots].error);
     p->released++;
-    g_cond_signal(&p->slot_free);
-    g_mutex_unlock(&p->lock);
+    pthread_cond_signal(&p->slot_free);
+    pthread_mutex_unlock(&p->lock);
 }
 
 unsigned
 qmig_pipeline_pending(QmigPipeline *p)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&p->lock);
-
-    (void)locker;
-    return (unsigned)(p->submitted - p->released);
+    pthread_mutex_lock(&p->lock);
+    unsigned pending = (unsigned)(p->submitted - p->released);
+    pthread_mutex_unlock(&p->lock);
+    return pending;
 }

@@ -167,6 +167,13 @@ check_trailer(const QmigSaveTrailer *trailer, uint64_t offset, size_t length,
                           trailer->index_length, trailer->index_offset, length, offset);
 }
 
+static bool
+same_offsets(const GArray *a, const GArray *b)
+{
+    return a->len == b->len &&
+           (a->len == 0 || memcmp(a->data, b->data, a->len * sizeof(uint64_t)) == 0);
+}
+
 /* From a pipe: the mark of the index was read; the rest of it, the trailer, and nothing more. */
 static bool
 read_end_of_pipe(QmigSaveReader *r, const uint8_t *mark, GError **error)
@@ -200,8 +207,7 @@ read_end_of_pipe(QmigSaveReader *r, const uint8_t *mark, GError **error)
         !check_trailer(&trailer, offset, length, error)) {
         return prefix_place(r, error, "trailer", at);
     }
-    if (offsets->len != r->offsets->len ||
-        memcmp(offsets->data, r->offsets->data, offsets->len * sizeof(uint64_t)) != 0) {
+    if (!same_offsets(offsets, r->offsets)) {
         qmig_set_error(error, QMIG_ERROR_PROTOCOL,
                        "its offsets are not those of the chunks that came");
         return prefix_place(r, error, "index", offset);
