@@ -305,6 +305,9 @@ struct qmig_event_multifd_init {
  * One packet of a multifd channel. The wire always carries the whole table of offsets: entries
  * without a page behind them are zeros, or left over from earlier packets (QEMU 8.2 and older;
  * the same holds for `block_bytes` and `next_packet_size` of a packet without pages).
+ *
+ * The compression is named by every packet with pages, be they only zero pages: receivers end
+ * the migration when it is not theirs. A SYNC packet without pages does not name it.
  */
 struct qmig_multifd_packet {
     uint32_t size;  /* of this structure, bytes */
