@@ -13,6 +13,7 @@ static const CliCommand commands[] = {
     { "device", "device state by name", cli_stream_device },
     { "desc", "the description of the device state", cli_stream_desc },
     { "diff", "what differs between two streams", cli_stream_diff },
+    { "check", "is it whole, and would this QEMU take it?", cli_stream_check },
     { "extract", "memory and device state as files", cli_stream_extract },
     { "convert", "as a plain stream or a mapped-ram file", cli_stream_convert },
 };

@@ -10,6 +10,7 @@
 /* As CliCommand.run; argv[0] is "stream SUBCOMMAND". */
 int cli_stream_show(int argc, char **argv);
 int cli_stream_extract(int argc, char **argv);
+int cli_stream_check(int argc, char **argv);
 int cli_stream_convert(int argc, char **argv);
 int cli_stream_diff(int argc, char **argv);
 int cli_stream_device(int argc, char **argv);
