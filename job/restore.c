@@ -362,8 +362,8 @@ let_run(Restore *r, GError **error)
             return false;
         }
         bool loaded = strcmp(r->result->guest, "inmigrate") != 0;
-        if (loaded && (running == shall_run || (!shall_run && !running) ||
-                       strcmp(r->result->guest, "suspended") == 0)) {
+        if (loaded &&
+            (!shall_run || running || strcmp(r->result->guest, "suspended") == 0)) {
             return true;
         }
         if (loaded && !told) {

@@ -11,7 +11,7 @@ typedef struct {
     const QmigAddress
         *qmp;         /* of a QEMU with -incoming defer, a unix socket; NULL: the plain
                                stream goes to stdout */
-    unsigned threads; /* that decompress; 0 = one for each processor */
+    unsigned threads; /* that decompress; 0 = one for each processor, at most 8 */
     unsigned connections; /* mapped-ram: that QEMU reads it with; 0 = multifd is off */
     uint64_t offset;      /* of the plain stream, to begin at; only to stdout */
     bool paused;          /* the guest is not let run */

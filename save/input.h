@@ -16,7 +16,7 @@ typedef struct QmigSaveInput QmigSaveInput;
 /**
  * qmig_save_input_open() - open, and look at the beginning
  * @path:    "-" is stdin
- * @threads: that decompress; 0 = one for each processor
+ * @threads: that decompress; 0 = one for each processor, at most 8
  * @cancel:  (nullable) borrowed; ends waits
  *
  * Errors: IO; PROTOCOL (neither of the three, or a save file without its end); as

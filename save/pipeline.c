@@ -11,7 +11,7 @@
 #include <pthread.h>
 
 /* Slots for each worker: one it works on, one that waits for it, one that waits to be taken. */
-enum { SLOTS_PER_THREAD = 3, SLOTS_MORE = 2 };
+enum { SLOTS_PER_THREAD = 3, SLOTS_MORE = 2, DEFAULT_THREADS_MAX = 8 };
 
 struct QmigPipeline {
     QmigPipelineFn work;
@@ -25,6 +25,12 @@ struct QmigPipeline {
     uint64_t submitted, claimed, released;
     bool finished, stopping;
 };
+
+unsigned
+qmig_pipeline_default_threads(void)
+{
+    return MIN(g_get_num_processors(), DEFAULT_THREADS_MAX);
+}
 
 /* Wait for work and claim it. Return: NULL when the thread shall end. */
 static QmigPipelineSlot *

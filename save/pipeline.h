@@ -7,6 +7,10 @@
 
 typedef struct QmigPipeline QmigPipeline;
 
+/* Threads when nobody asked for a number: one for each processor, but no more than keep up with
+ * what QEMU writes or reads (2 GB/s): each takes some 10 MiB. */
+unsigned qmig_pipeline_default_threads(void);
+
 /* A place in the ring. */
 typedef struct {
     QmigSaveChunk chunk;

@@ -490,7 +490,8 @@ qmig_save_reader_new(int fd, const char *name, const QmigSaveReaderConfig *confi
     r->fd = fd;
     r->name = g_strdup(name);
     r->cancel = config->cancel;
-    r->n_threads = config->threads > 0 ? config->threads : g_get_num_processors();
+    r->n_threads = config->threads > 0 ? config->threads
+                                       : qmig_pipeline_default_threads();
     r->offsets = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     r->is_file = fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
     r->file_length = r->is_file ? (uint64_t)info.st_size : 0;

@@ -16,7 +16,7 @@
 typedef struct QmigSaveReader QmigSaveReader;
 
 typedef struct {
-    unsigned threads;         /* that decompress; 0 = one for each processor */
+    unsigned threads;         /* that decompress; 0 = one for each processor, at most 8 */
     const QmigCancel *cancel; /* (nullable) borrowed; ends waits for a pipe */
     const void *head;   /* bytes already taken off @fd (of a pipe), borrowed; or NULL */
     size_t head_length; /* at most QMIG_SAVE_HEADER_LENGTH */

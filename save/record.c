@@ -142,6 +142,18 @@ take_rare_event(QmigSaveWatch *watch, const struct qmig_event *ev)
     }
 }
 
+/* Such a file is sparse and has its own index: packing it as a stream would help nobody. */
+static bool
+check_capabilities(const QmigSaveWatch *watch, GError **error)
+{
+    return watch->writer == NULL ||
+           !g_ptr_array_find_with_equal_func(watch->capabilities, "mapped-ram",
+                                             g_str_equal, NULL) ||
+           qmig_set_error(error, QMIG_ERROR_UNSUPPORTED,
+                          "it is a mapped-ram file, no plain stream: `qmig stream "
+                          "convert` makes one of it");
+}
+
 static bool
 drain(QmigSaveWatch *watch, GError **error)
 {
@@ -163,7 +175,7 @@ bool
 qmig_save_watch_push(QmigSaveWatch *watch, const void *data, size_t len, GError **error)
 {
     qmig_decoder_push(watch->decoder, data, len);
-    return drain(watch, error);
+    return drain(watch, error) && check_capabilities(watch, error);
 }
 
 bool

@@ -107,7 +107,8 @@ qmig_save_writer_new(int fd, const QmigSaveConfig *config, const QmigCancel *can
 
     w->fd = fd;
     w->config = *config;
-    w->config.threads = config->threads > 0 ? config->threads : g_get_num_processors();
+    w->config.threads = config->threads > 0 ? config->threads
+                                            : qmig_pipeline_default_threads();
     w->cancel = cancel;
     w->header = (QmigSaveHeader){
         .codec = config->codec,

@@ -11,7 +11,7 @@ typedef struct QmigSaveWriter QmigSaveWriter;
 typedef struct {
     QmigSaveCodec codec;
     int level;           /* of the codec, see compress/codec.h; 0 = its default */
-    unsigned threads;    /* that compress; 0 = one for each processor */
+    unsigned threads;    /* that compress; 0 = one for each processor, at most 8 */
     uint32_t chunk_size; /* 0 = QMIG_SAVE_CHUNK_MAX */
 } QmigSaveConfig;
 

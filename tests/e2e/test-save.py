@@ -5,7 +5,6 @@ Real guests are saved and restored, with one version of QEMU: test-save.py VERSI
 
 Every test compares the memory byte for byte and counts the guests that run.
 """
-import json
 import os
 import pathlib
 import signal
@@ -179,6 +178,9 @@ def mapped(*options):
             report = save(p, path, "--format=mapped-ram", *options)
             check(report["proof"] == "decoded" and report["format"] == "mapped-ram", report)
             alone(path)
+            with open(path, "rb") as stream:
+                done = lib.run("save", "-", fresh("x"), stdin=stream)
+            check(done.code == 3 and "qmig stream convert" in done.err, done.err)
             same_guest(p, path, *options)
     return test
 
@@ -226,6 +228,23 @@ def under_exec():
         alone(path)
         p.dst.cmd("migrate-incoming", uri=f"exec:{lib.QMIG} restore {path} -")
         wait_status(p.dst, "completed")
+        check(p.compare_ram() == [], "RAM equal")
+        p.dst.cmd("cont")
+        goes_on(p)
+
+
+def from_a_pipe():
+    """A save file that comes through a pipe, as from another host, and goes out through one."""
+    with pair() as p:
+        p.wait_ticking(p.src)
+        path = fresh("guest.qmig")
+        with open(path, "wb") as file:
+            done = subprocess.run(f"{lib.QMIG} save unix:{p.src.qmp} - | cat", shell=True, check=True,
+                                  stdout=file, stderr=subprocess.PIPE, text=True, timeout=60)
+        check("saved" in done.stderr, done.stderr)
+        done = subprocess.run(f"cat {path} | {lib.QMIG} restore --paused - unix:{p.dst.qmp}",
+                              shell=True, check=True, capture_output=True, text=True, timeout=60)
+        check("paused" in done.stdout, done.stdout)
         check(p.compare_ram() == [], "RAM equal")
         p.dst.cmd("cont")
         goes_on(p)
@@ -293,6 +312,20 @@ def full_disk():
                 check(os.listdir(folder) == [], f"nothing is left: {os.listdir(folder)}")
         finally:
             subprocess.run(["umount", folder], check=True)
+
+
+def name_is_taken():
+    """The file cannot get its name when QEMU has finished: exit 3, the guest runs on."""
+    with pair(fill=0.9) as p:
+        p.wait_ticking(p.src)
+        before, path = lib.settings(p.src), fresh("guest.qmig")
+        process = lib.start("save", f"unix:{p.src.qmp}", path, "--level=9")
+        begun(path)
+        os.mkdir(path)
+        done = lib.finish(process)
+        check("rename to" in done.err, done.err)
+        lib.stayed_whole(p, done, 3, before)
+        alone(path)
 
 
 def begun(path):
@@ -410,9 +443,11 @@ lib.run_tests([
      mapped("--parallel-connections=4")),
     (f"{VERSION}: mapped-ram is refused where QEMU lacks it", mapped_is_refused),
     (f"{VERSION}: under exec:, RAM equal", under_exec),
+    (f"{VERSION}: through pipes, RAM equal", from_a_pipe),
     (f"{VERSION}: a plain stream is restored as it is, and packed", plain_stream),
     (f"{VERSION}: reading goes on at any offset", resumed),
     (f"{VERSION}: a full disk leaves guest and disk as they were", full_disk),
+    (f"{VERSION}: a name that is taken meanwhile leaves the guest running", name_is_taken),
     (f"{VERSION}: signals leave guest and disk as they were", cancelled),
     (f"{VERSION}: killed half way, no file, guest unharmed", killed),
     (f"{VERSION}: damage is told with its place", damaged),
