@@ -12,7 +12,7 @@
 #include <sys/signalfd.h>
 
 static struct {
-    char *listen, *connect;
+    char *listen, *connect, *record;
     char **plugins;
     gboolean json;
 } arg;
@@ -24,6 +24,8 @@ static const GOptionEntry entries[] = {
       "ADDRESS" },
     { "plugin", 0, 0, G_OPTION_ARG_STRING_ARRAY, &arg.plugins,
       "NAME[:key=value,…]; may be repeated (default: stats)", "SPEC" },
+    { "record", 0, 0, G_OPTION_ARG_FILENAME, &arg.record,
+      "write all connections into a new directory", "DIR" },
     { "json", 0, 0, G_OPTION_ARG_NONE, &arg.json, "the report as one JSON object", NULL },
     G_OPTION_ENTRY_NULL,
 };
@@ -75,6 +77,7 @@ start(GError **error)
     QmigProxyConfig config = {
         .listen = listen,
         .destination = destination,
+        .record = arg.record,
         .plugins = arg.plugins != NULL ? (const char *const *)arg.plugins : stats,
     };
     return qmig_proxy_start(&config, error);

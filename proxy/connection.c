@@ -40,6 +40,7 @@ struct QmigConnection {
     char *name;
     QmigRelay *forward, *reverse;
     QmigReturnStream return_stream; /* MAIN */
+    QmigRecordWay *recorded[2];     /* (nullable) borrowed; forward, reverse */
     QmigCancel *gone;               /* raised: the reverse relay has seen the end */
     GError *reverse_error;          /* how it ended; good once gone is raised */
     GThread *threads[2];
@@ -47,6 +48,13 @@ struct QmigConnection {
     gint has_started;   /* atomic */
     gint has_ended;     /* atomic */
     bool told_postcopy; /* forward thread's */
+};
+
+static const char *const kinds[] = {
+    [QMIG_CHANNEL_MAIN] = "main",
+    [QMIG_CHANNEL_MULTIFD] = "multifd",
+    [QMIG_CHANNEL_PREEMPT] = "preempt",
+    [QMIG_CHANNEL_TLS] = "tls",
 };
 
 char *
@@ -383,6 +391,7 @@ new_forward(QmigConnection *c)
         .first_len = c->config.first_len,
         .buffer_size = FORWARD_BUFFER,
         .stage = { .self = c, .tick = forward_tick },
+        .record = c->recorded[0],
     };
 
     if (is_main(c)) {
@@ -400,6 +409,7 @@ new_reverse(QmigConnection *c)
         .out = c->config.source,
         .cancel = c->config.group->cancel,
         .buffer_size = REVERSE_BUFFER,
+        .record = c->recorded[1],
     };
 
     if (is_main(c)) {
@@ -408,6 +418,20 @@ new_reverse(QmigConnection *c)
             (QmigRelayStage){ .self = c, .take = reverse_take, .looks_first = true };
     }
     return qmig_relay_new(&config);
+}
+
+static void
+start_recording(QmigConnection *c)
+{
+    const QmigConnectionConfig *config = &c->config;
+    const char *kind = config->encrypted     ? kinds[QMIG_CHANNEL_TLS]
+                       : config->is_recovery ? "recovery"
+                                             : kinds[config->kind];
+    int id = config->kind == QMIG_CHANNEL_MULTIFD ? (int)config->id : -1;
+
+    if (config->record != NULL) {
+        qmig_record_open(config->record, kind, id, &c->recorded[0], &c->recorded[1]);
+    }
 }
 
 QmigConnection *
@@ -423,6 +447,7 @@ qmig_connection_start(const QmigConnectionConfig *config)
     if (is_main(c) && config->raw_reason != NULL) {
         qmig_main_stream_go_raw(config->stream, config->raw_reason);
     }
+    start_recording(c);
     c->forward = new_forward(c);
     c->reverse = new_reverse(c);
     if (is_main(c)) {
@@ -484,7 +509,6 @@ qmig_connection_backlog(const QmigConnection *c)
 JsonObject *
 qmig_connection_describe(QmigConnection *c)
 {
-    static const char *const kinds[] = { "main", "multifd", "preempt", "tls" };
     JsonObject *o = json_object_new_object();
 
     json_object_object_add(o, "kind", json_object_new_string(kinds[c->config.kind]));

@@ -25,6 +25,8 @@ typedef struct {
     QmigMainStream *stream; /* MAIN: borrowed; else NULL */
     const char *raw_reason; /* (nullable) MAIN: the stream is not to be read, and why */
     bool encrypted;         /* the return path cannot be read either */
+    QmigRecord *record;     /* (nullable) borrowed */
+    bool is_recovery;       /* MAIN: of a migration that began elsewhere */
 } QmigConnectionConfig;
 
 typedef struct QmigConnection QmigConnection;

@@ -23,6 +23,8 @@ typedef struct {
     /* Where the destination listens; contacted only when the first bytes of a connection are
        in hand. */
     const QmigAddress *destination;
+    /* (nullable) A new or empty directory that gets a capture of all connections. */
+    const char *record;
     /* Specs of qmig_chain_new(); NULL = none. */
     const char *const *plugins;
     /* A connection that stays silent so long, and is no preempt channel, ends the session;
@@ -42,7 +44,8 @@ typedef enum {
 /**
  * qmig_proxy_start() - listen, and carry the migration that comes
  *
- * Plugins are loaded and readied here, so that their refusal comes before anything is touched.
+ * Plugins are loaded and readied here, so that their refusal comes before anything is touched;
+ * likewise the directory of the capture.
  * Errors: CONFIG, PLUGIN, IO.
  */
 QmigProxy *qmig_proxy_start(const QmigProxyConfig *config,

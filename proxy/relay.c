@@ -142,6 +142,9 @@ relay_fill(QmigRelay *r, GError **error)
 
         if (n >= 0) {
             count(&r->n_read, (size_t)n);
+            if (n == 0) {
+                qmig_record_end(r->config.record, false);
+            }
             return n;
         }
         if (errno == EAGAIN) {
@@ -150,6 +153,7 @@ relay_fill(QmigRelay *r, GError **error)
             }
         } else if (errno != EINTR) {
             qmig_set_error_errno(error, errno, "read");
+            qmig_record_end(r->config.record, true);
             return -1;
         }
     }
@@ -191,7 +195,7 @@ qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n, GError **error
 }
 
 static bool
-relay_pass(QmigRelay *r, size_t len, GError **error)
+relay_forward(QmigRelay *r, size_t len, GError **error)
 {
     const QmigRelayStage *stage = &r->config.stage;
     struct iovec iov = { r->buf, len };
@@ -208,8 +212,20 @@ relay_pass(QmigRelay *r, size_t len, GError **error)
         !stage->take(stage->self, r->buf, len, error)) {
         return false;
     }
-    relay_tick(r);
     return true;
+}
+
+static bool
+relay_pass(QmigRelay *r, size_t len, GError **error)
+{
+    qmig_record_note(r->config.record, len);
+    bool ok = relay_forward(r, len, error);
+    /* Also what nobody took: it was sent. */
+    qmig_record_write(r->config.record, r->buf, len);
+    if (ok) {
+        relay_tick(r);
+    }
+    return ok;
 }
 
 QmigRelayEnd
@@ -238,6 +254,8 @@ qmig_relay_drain(QmigRelay *r, bool look, GError **error)
 
     r->config.gone = NULL;
     while ((n = relay_fill(r, error)) > 0) {
+        qmig_record_note(r->config.record, (size_t)n);
+        qmig_record_write(r->config.record, r->buf, (size_t)n);
         if (look && stage->take != NULL &&
             !stage->take(stage->self, r->buf, (size_t)n, error)) {
             return false;

@@ -3,6 +3,7 @@
 #ifndef QMIG_PROXY_RELAY_H
 #define QMIG_PROXY_RELAY_H
 
+#include "proxy/record.h"
 #include "util/cancel.h"
 
 #include <glib.h>
@@ -33,6 +34,7 @@ typedef struct {
     size_t first_len;       /* at most @buffer_size */
     size_t buffer_size;     /* bytes; bounds what the relay holds */
     QmigRelayStage stage;
+    QmigRecordWay *record; /* (nullable) borrowed; gets what is read from @in */
 } QmigRelayConfig;
 
 typedef enum {

@@ -14,6 +14,7 @@
 #include "proxy/session.h"
 
 #include "proxy/classify.h"
+#include "proxy/record.h"
 #include "util/error.h"
 #include "util/socket.h"
 
@@ -52,6 +53,7 @@ struct QmigSession {
     QmigAddress *destination; /* owned */
     QmigAddress *address;     /* owned; where it listens */
     QmigMainStream *stream;   /* owned */
+    QmigRecord *record;       /* owned (nullable) */
     uint32_t first_bytes_timeout_ms, connect_timeout_ms;
     QmigFd listener;
     GPtrArray *waiting;   /* Waiting *; session thread's */
@@ -118,6 +120,7 @@ open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
         return;
     }
     config->group = &s->group;
+    config->record = s->record;
     config->source = qmig_fd_steal(&w->fd);
     config->destination = fd;
     config->first = w->bytes;
@@ -143,6 +146,7 @@ open_main(QmigSession *s, Waiting *w)
         config.raw_reason = "it is encrypted (TLS)";
     } else if (w->first.kind == QMIG_FIRST_RECOVERY) {
         s->main_is_recovery = true;
+        config.is_recovery = true;
         config.raw_reason = "postcopy recovery: the stream goes on without its head";
     }
     if (config.raw_reason != NULL && qmig_main_stream_rewrites(s->stream)) {
@@ -418,6 +422,7 @@ session_thread(void *data)
     for (guint i = 0; i < s->connections->len; i++) {
         qmig_connection_join(s->connections->pdata[i]);
     }
+    g_clear_pointer(&s->record, qmig_record_free);
     g_autoptr(GError) error = qmig_group_error(&s->group);
     bool done = error == NULL && s->main != NULL && qmig_connection_has_ended(s->main);
     g_atomic_int_set(&s->state, done ? QMIG_PROXY_DONE : QMIG_PROXY_FAILED);
@@ -452,6 +457,12 @@ qmig_session_start(const QmigProxyConfig *config, QmigSessionEnded ended, void *
     if (s->stream == NULL) {
         return NULL;
     }
+    if (config->record != NULL) {
+        s->record = qmig_record_new(config->record, &s->group, error);
+        if (s->record == NULL) {
+            return NULL;
+        }
+    }
     s->listener = qmig_socket_listen(config->listen, BACKLOG, &s->address, error);
     if (s->listener < 0) {
         return NULL;
@@ -472,6 +483,7 @@ qmig_session_free(QmigSession *s)
     }
     g_ptr_array_unref(s->connections);
     g_ptr_array_unref(s->waiting);
+    g_clear_pointer(&s->record, qmig_record_free);
     g_clear_pointer(&s->stream, qmig_main_stream_free);
     g_clear_pointer(&s->address, qmig_address_free);
     qmig_address_free(s->destination);
