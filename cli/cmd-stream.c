@@ -75,7 +75,9 @@ cli_stream(int argc, char **argv)
             return commands[i].run(argc - 1, argv + 1);
         }
     }
-    if (name[0] != '\0') {
+    if (name[0] == '-') {
+        fprintf(stderr, "qmig stream: Unknown option %s before the subcommand\n", name);
+    } else if (name[0] != '\0') {
         fprintf(stderr, "qmig stream: \"%s\" is no subcommand\n", name);
     }
     return usage(stderr, QMIG_OUTCOME_USAGE);

@@ -27,6 +27,7 @@ MAN = TOP / "docs/man"
 PAGES = {"migrate": "qmig-migrate", "proxy": "qmig-proxy", "save": "qmig-save",
          "restore": "qmig-save", "status": "qmig-status",
          "cancel": "qmig-status", "set": "qmig-status", "caps": "qmig-status",
+         "stream": "qmig-stream",
          "plugins": "qmig-status"}
 DEADLINE_S = 10
 USAGE_ERRORS = ("Unknown option", "is no command", "arguments given", "are both needed",
@@ -139,8 +140,16 @@ def wrong_values_are_refused():
 
 # ---- man pages ----------------------------------------------------------------------------------
 
+def stream_subcommands():
+    """Those of `qmig stream`."""
+    return re.findall(r"^  (\w+) ", Run("stream", "--help").out, re.MULTILINE)
+
+
 def help_options(command):
-    """The long options in --help."""
+    """The long options in --help; of a command with subcommands those of all."""
+    if command == "stream":
+        texts = [Run("stream", name, "--help").out for name in stream_subcommands()]
+        return set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", "\n".join(texts), re.MULTILINE))
     return set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", Run(command, "--help").out, re.MULTILINE))
 
 
@@ -237,6 +246,7 @@ def examples_parse():
     with scratch() as path:
         for where, line in example_lines():
             seen[where] = seen.get(where, 0) + 1
+            line = re.split(r" [<>|] ", line)[0]     # the shell's part
             args = [re.sub(r"tcp:192\.0\.2\.\d+:\d+", "tcp:127.0.0.1:1", word)
                     for word in shlex.split(line, comments=True)[1:]]
             args = [re.sub(r"(?<![\w.])/(run|tmp|srv)/", f"{path}/", word) for word in args]
