@@ -223,32 +223,6 @@ parse_part(QmigDecoder *d, QmigCursor *c, unsigned type, struct qmig_event *ev,
     return QMIG_PARSE_DONE;
 }
 
-/* A device section before RAM. After RAM's start it begins the tail, see look_for_full(). */
-static QmigParse
-parse_full(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev)
-{
-    struct qmig_event_section s = { .type = QMIG_SECTION_FULL };
-    uint64_t length = 0;
-    QmigName name;
-
-    if (take_section_head(c, &s, &name) != QMIG_PARSE_DONE) {
-        return QMIG_PARSE_SHORT;
-    }
-    QmigParse known = qmig_early_length(name.text, *c, &length);
-    if (known == QMIG_PARSE_SHORT) {
-        return QMIG_PARSE_SHORT;
-    }
-    d->section_name = name;
-    section_event(d, ev, s);
-    if (known == QMIG_PARSE_DONE) {
-        qmig_decoder_bulk(d, QMIG_BYTES_DEVICE, length, qmig_decoder_after_body(d));
-    } else {
-        qmig_decoder_go_raw(d, "device section \"%s\" comes before RAM: it has no length",
-                            name.text);
-    }
-    return QMIG_PARSE_DONE;
-}
-
 /* Keep a copy of what goes by: it can be read once it is whole. */
 static void
 keep(QmigDecoder *d, const uint8_t *data, size_t len)
@@ -290,6 +264,46 @@ begin_tail(QmigDecoder *d)
     }
     d->searched = 0;
     d->state = STATE_TAIL;
+}
+
+/*
+ * A device section. One is known that comes in the setup phase, before RAM's start or behind it;
+ * any other behind RAM's start begins the tail, and its head goes with it.
+ */
+static QmigParse
+parse_full(QmigDecoder *d, QmigCursor *c, struct qmig_event *ev)
+{
+    struct qmig_event_section s = { .type = QMIG_SECTION_FULL };
+    const uint8_t *start = c->p - 1;
+    uint64_t length = 0;
+    QmigName name;
+
+    if (take_section_head(c, &s, &name) != QMIG_PARSE_DONE) {
+        return QMIG_PARSE_SHORT;
+    }
+    QmigParse known = qmig_early_length(name.text, *c, &length);
+    if (known == QMIG_PARSE_SHORT) {
+        return QMIG_PARSE_SHORT;
+    }
+    if (known == QMIG_PARSE_FAILED && d->ram_seen && !d->colo) {
+        length = (uint64_t)(c->p - start);
+        begin_tail(d);
+        keep(d, start, length);
+        qmig_decoder_event(d, ev, QMIG_EVENT_BYTES);
+        ev->u.bytes = (struct qmig_event_bytes){ .kind = QMIG_BYTES_TAIL,
+                                                 .data = start,
+                                                 .length = length };
+        return QMIG_PARSE_DONE;
+    }
+    d->section_name = name;
+    section_event(d, ev, s);
+    if (known == QMIG_PARSE_DONE) {
+        qmig_decoder_bulk(d, QMIG_BYTES_DEVICE, length, qmig_decoder_after_body(d));
+    } else {
+        qmig_decoder_go_raw(d, "device section \"%s\" comes before RAM: it has no length",
+                            name.text);
+    }
+    return QMIG_PARSE_DONE;
 }
 
 /* What a command means for the bytes that follow it. */
@@ -681,20 +695,6 @@ next_tail(QmigDecoder *d, struct qmig_event *ev)
     return QMIG_DECODE_EVENT;
 }
 
-/* Is the next item a FULL section behind RAM? Then its type byte belongs to the tail. */
-static void
-look_for_full(QmigDecoder *d)
-{
-    bool item_due = d->state == STATE_ITEM ||
-                    (d->state == STATE_FOOTER && d->footers == FOOTERS_UNKNOWN);
-
-    if (item_due && d->ram_seen && d->window.carry_len == 0 && d->window.in_len > 0 &&
-        d->window.in[0] == QMIG_SECTION_FULL) {
-        d->footers = d->state == STATE_FOOTER ? FOOTERS_OFF : d->footers;
-        begin_tail(d);
-    }
-}
-
 static QmigDecodeResult
 next_record(QmigDecoder *d, struct qmig_event *ev, GError **error)
 {
@@ -712,11 +712,8 @@ next_record(QmigDecoder *d, struct qmig_event *ev, GError **error)
 static QmigDecodeResult
 next_input(QmigDecoder *d, struct qmig_event *ev, GError **error)
 {
-    if (G_UNLIKELY(d->state != STATE_RAM)) {
-        look_for_full(d);
-        if (d->state == STATE_MAPPED_PAGE && d->window.carry_len == 0) {
-            qmig_mapped_skip(d);
-        }
+    if (G_UNLIKELY(d->state == STATE_MAPPED_PAGE) && d->window.carry_len == 0) {
+        qmig_mapped_skip(d);
     }
     if (G_UNLIKELY(d->raw_pending)) {
         qmig_decoder_event(d, ev, QMIG_EVENT_RAW);

@@ -37,8 +37,8 @@
  *   After tail, COLO:  ( be32 1, be32 3, item*, 00, be32 4, be64 n, n bytes )*
  *   A recovery connection is item* 00, a preempt channel record*: neither has a header.
  *
- * Nothing on the wire gives the length of a FULL body: see stream/tail.h. Before RAM only
- * "…/virtio-mem-device-early" is known, by its fields:
+ * Nothing on the wire gives the length of a FULL body: see stream/tail.h. Among the STARTs only
+ * "…/virtio-mem-device-early" may come, known by its fields:
  *   be64 address, be64 region, be64 block, be32 node, be64 size, bit for each block of the
  *   region in be64 words
  */
