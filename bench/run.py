@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-Benchmarks: bench/run.py [decode] [proxy] [save]. Ratios are measured interleaved in one run and told
+Benchmarks: bench/run.py [decode] [stream] [proxy] [save]. Ratios are measured interleaved in one run and told
 as min / median / max, with the machine they were measured on.
 """
 import json
@@ -18,6 +18,7 @@ TOP = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP / "test-vm"))
 
 import save_bench  # noqa: E402
+import stream_bench  # noqa: E402
 import vm  # noqa: E402
 
 BUILD = TOP / "build-bench"
@@ -86,6 +87,18 @@ def bench_decode(qemu):
     return figures
 
 
+def memcpy_speed(path):
+    """GB/s of copying the stream in memory, by the decoder's own bench."""
+    out = subprocess.run([BUILD / "bench/decode-speed", path, "3"], check=True,
+                         capture_output=True, text=True).stdout
+    return json.loads(out)["memcpy"]["median"]
+
+
+def bench_stream(qemu):
+    """qmig stream on a recorded stream."""
+    return stream_bench.bench(record, qemu, QMIG, memcpy_speed, ROUNDS)
+
+
 def cpu_seconds():
     """User and system time of ended children."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -143,7 +156,7 @@ def bench_save(qemu):
 
 def main():
     """Run what was asked for, all by default."""
-    benches = {"decode": bench_decode, "proxy": bench_proxy, "save": bench_save}
+    benches = {"decode": bench_decode, "stream": bench_stream, "proxy": bench_proxy, "save": bench_save}
     names = sys.argv[1:] or list(benches)
     if unknown := set(names) - set(benches):
         sys.exit(f"bench: unknown: {', '.join(sorted(unknown))}; known: {', '.join(benches)}")
