@@ -146,7 +146,7 @@ bool
 qmig_inflate_piece(QmigInflate *s, const void *src, size_t src_len, void *dst, size_t len,
                    GError **error)
 {
-    Piece p = { src, src_len, dst, len };
+    Piece p = { src_len > 0 ? src : (const void *)"", src_len, dst, len };
     const char *name = s->kind == QMIG_CONTINUOUS_ZLIB ? "zlib" : "zstd";
 
     g_return_val_if_fail(len > 0, false);

@@ -26,7 +26,8 @@ typedef struct {
 static inline QmigCursor
 qmig_cursor(const void *data, size_t len)
 {
-    const uint8_t *p = data;
+    /* No bytes may come as NULL, to which C allows nothing to be added, not even 0. */
+    const uint8_t *p = data != NULL ? data : (const uint8_t *)"";
 
     return (QmigCursor){ p, p + len };
 }

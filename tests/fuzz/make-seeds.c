@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Writes the seeds of the fuzz targets: make-seeds GOLDEN CORPUS. Streams made by hand, and the
+ * golden ones made small: a page of each kind and block, a few devices. Run by hand when the
+ * format grows (docs/HACKING.md); its files are committed.
+ */
+#include "compress/codec.h"
+#include "compress/inflate.h"
+#include "compress/xbzrle.h"
+#include "tests/fuzz/thin.h"
+#include "tests/lib/sample-stream.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *golden_dir, *corpus_dir;
+static GHashTable *saved; /* target and checksum */
+
+static void
+save(const char *target, const char *name, const void *data, size_t len)
+{
+    g_autofree char *sum = g_compute_checksum_for_data(G_CHECKSUM_SHA256, data, len);
+
+    if (!g_hash_table_add(saved, g_strconcat(target, sum, NULL))) {
+        return; /* the machines of one version have the same devices */
+    }
+    g_autofree char *dir = g_build_filename(corpus_dir, target, NULL);
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_autoptr(GError) error = NULL;
+
+    g_mkdir_with_parents(dir, 0777);
+    g_file_set_contents(path, data, (gssize)len, &error);
+    g_assert_no_error(error);
+    printf("%6zu %s\n", len, path);
+}
+
+static void
+save_array(const char *target, const char *name, GByteArray *bytes)
+{
+    save(target, name, bytes->data, bytes->len);
+    g_byte_array_unref(bytes);
+}
+
+static void
+save_samples(void)
+{
+    save_array("decoder", "sample-precopy", sample_precopy());
+    save_array("decoder", "sample-postcopy", sample_postcopy());
+    save_array("decoder", "sample-sections", sample_sections());
+    save_array("decoder", "sample-mapped-ram", sample_mapped_ram());
+    save_array("decoder", "sample-colo", sample_colo());
+    save_array("decoder", "sample-bare", sample_bare());
+    save_array("recovery", "sample", sample_recovery());
+    save_array("preempt", "sample", sample_preempt());
+}
+
+static GBytes *
+load_golden(const char *name)
+{
+    g_autofree char *file = g_strconcat(name, ".zst", NULL);
+    g_autofree char *path = g_build_filename(golden_dir, file, NULL);
+
+    return thin_load(path);
+}
+
+/* "captures/11.1-colo/0-main.forward" -> "11.1-colo-0-main" */
+static char *
+seed_name(const char *golden)
+{
+    char *name = g_strdup(g_str_has_prefix(golden, "captures/") ? golden + 9 : golden);
+
+    if (g_str_has_suffix(name, ".forward")) {
+        name[strlen(name) - 8] = '\0';
+    }
+    return g_strdelimit(name, "/", '-');
+}
+
+/* What a device's description and state are as a seed: the text, a NUL, the bytes. */
+static void
+save_devices(const ThinStream *s, const char *name)
+{
+    for (guint i = 0; i < s->devices->len; i++) {
+        const ThinDevice *device = &g_array_index(s->devices, ThinDevice, i);
+        g_autofree char *seed = g_strdup_printf("%s-%u", name, i);
+        GByteArray *bytes = g_byte_array_new();
+
+        put_text(bytes, device->json);
+        put_u8(bytes, 0);
+        g_byte_array_append(bytes, device->state->data, device->state->len);
+        save_array("device", seed, bytes);
+    }
+}
+
+static void
+save_golden(void)
+{
+    static const char *const names[] = {
+        "7.2-return-path",
+        "7.2-q35-no-return-path",
+        "7.2-compress",
+        "11.1-return-path",
+        "11.1-xbzrle",
+        "11.1-multifd",
+        "11.1-postcopy",
+        "11.1-ignore-shared",
+        "captures/11.1-colo/0-main.forward",
+        "captures/7.2-colo/0-main.forward",
+        "captures/11.1-recovery/0-main.forward",
+        "captures/7.2-recovery/0-main.forward",
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autoptr(GBytes) golden = load_golden(names[i]);
+        g_auto(ThinStream) s = thin_stream(golden);
+        g_autofree char *name = seed_name(names[i]);
+
+        save("decoder", name, s.bytes->data, s.bytes->len);
+        if (s.tail->len > 0) {
+            save("tail", name, s.tail->data, s.tail->len);
+        }
+        if (s.package->len > 0) {
+            save("package", name, s.package->data, s.package->len);
+        }
+        save_devices(&s, name);
+    }
+}
+
+static void
+save_channels(void)
+{
+    static const char *const multifd[] = {
+        "7.2-multifd-none",    "7.2-multifd-zlib",  "7.2-multifd-zstd",
+        "11.1-multifd-none",   "11.1-multifd-zlib", "11.1-multifd-zstd",
+        "11.1-multifd-legacy",
+    };
+    static const char *const reverse[] = {
+        "11.1-colo/0-main",           "11.1-recovery/0-main", "11.1-recovery/1-recovery",
+        "7.2-recovery/0-main",        "7.2-colo/0-main",      "7.2-recovery/1-recovery",
+        "11.1-switchover-ack/0-main",
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(multifd); i++) {
+        g_autofree char *path = g_strdup_printf("captures/%s/1-multifd.forward",
+                                                multifd[i]);
+        g_autoptr(GBytes) golden = load_golden(path);
+        save_array("multifd", multifd[i], thin_multifd(golden));
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(reverse); i++) {
+        g_autofree char *path = g_strdup_printf("captures/%s.reverse", reverse[i]);
+        g_autoptr(GBytes) golden = load_golden(path);
+        g_autofree char *name = seed_name(reverse[i]);
+        gsize len;
+        const void *data = g_bytes_get_data(golden, &len);
+        save("return-path", name, data, len);
+    }
+}
+
+/* ---- not streams ---------------------------------------------------------------------------- */
+
+static void
+save_codes(void)
+{
+    g_autoptr(GByteArray) page = g_byte_array_new(), other = g_byte_array_new();
+    QmigCodecState *state = qmig_codec_state_new();
+    uint8_t code[8192];
+
+    put_pattern(page, 4096, 1);
+    put_pattern(other, 4096, 1);
+    memset(other->data + 100, 7, 50);
+    memset(other->data + 3000, 7, 500);
+    for (const QmigCodec *codec = qmig_codec_table(); codec->name != NULL; codec++) {
+        size_t n = codec->compress(state, 0, code, sizeof code, other->data, other->len);
+        save("codec", codec->name, code, n);
+    }
+    qmig_codec_state_free(state);
+    ssize_t n = qmig_xbzrle_encode(page->data, other->data, 4096, code, sizeof code);
+    save("xbzrle", "two-runs", code, (size_t)n);
+    memset(other->data + 4000, 9, 96);
+    n = qmig_xbzrle_encode(page->data, other->data, 4096, code, sizeof code);
+    save("xbzrle", "to-the-end", code, (size_t)n);
+    /* What fuzz-xbzrle.c has as the page before. */
+    save("xbzrle", "short", "\x00\x01\xaa\x81\x01\x02\xbb\xcc", 8);
+}
+
+static void
+save_continuous(void)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        g_autoptr(QmigDeflate)
+            s = qmig_deflate_new(kind ? QMIG_CONTINUOUS_ZSTD : QMIG_CONTINUOUS_ZLIB, 1);
+        GByteArray *out = g_byte_array_new();
+
+        put_u8(out, (uint8_t)kind);
+        for (unsigned i = 0; i < 3; i++) {
+            g_autoptr(GByteArray) piece = g_byte_array_new();
+            put_pattern(piece, 2000 + i, i);
+            size_t cap = qmig_deflate_bound(s, piece->len);
+            g_autofree uint8_t *code = g_malloc(cap);
+            size_t n = qmig_deflate_piece(s, piece->data, piece->len, code, cap);
+            put_be16(out, (uint16_t)n);
+            put_be16(out, (uint16_t)piece->len);
+            g_byte_array_append(out, code, (guint)n);
+        }
+        save_array("inflate", kind ? "zstd" : "zlib", out);
+    }
+}
+
+static void
+save_texts(void)
+{
+    static const char *const texts[] = {
+        "500MiB",      "1.5Gbit/s",        "10m",
+        "1e3kB",       "unix:/run/a.sock", "tcp:localhost:4444",
+        "tcp:[::1]:0", "tcp::49152",       "./socket",
+    };
+    static const char *const lines[] = {
+        "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 3, \"minor\": 1, \"major\": 11}, "
+        "\"package\": \"\"}, \"capabilities\": [\"oob\"]}}\r\n{\"return\": {}, \"id\": 1}\r\n",
+        "{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"STOP\"}\n\n"
+        "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no \\u00e4\"}}\n",
+        "[1, 2.5e3, null, true]\n",
+        "{\"a\":[[[{},{}]]],\"b\":-9223372036854775808,\"c\":18446744073709551615}\n",
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_autofree char *name = g_strdup_printf("%zu", i);
+        save("text", name, texts[i], strlen(texts[i]));
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(lines); i++) {
+        g_autofree char *name = g_strdup_printf("%zu", i);
+        save("qmp", name, lines[i], strlen(lines[i]));
+    }
+    save("classify", "main", "QEVM\0\0\0\3", 8);
+    save("classify", "tls", "\x16\x03\x01\x02\x00\x01", 6);
+    save("classify", "recovery", "\x08\x00\x0a\x00\x07\x06pc.ram", 12);
+    save(
+        "classify", "multifd",
+        "\x11\x22\x33\x44\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\0"
+        "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        64);
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc != 3) {
+        fprintf(stderr, "usage: make-seeds tests/golden tests/fuzz/corpus\n");
+        return 1;
+    }
+    golden_dir = argv[1];
+    corpus_dir = argv[2];
+    saved = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    save_samples();
+    save_golden();
+    save_channels();
+    save_codes();
+    save_continuous();
+    save_texts();
+    g_hash_table_unref(saved);
+    return 0;
+}
