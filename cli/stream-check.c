@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 static struct {
     gboolean json;
@@ -71,6 +72,11 @@ ask_binary(JsonObject *check, GError **error)
     if (!g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err,
                       &status, &local)) {
         return qmig_set_error(error, QMIG_ERROR_IO, "%s", local->message);
+    }
+    if (WIFSIGNALED(status)) {
+        return qmig_set_error(error, QMIG_ERROR_IO,
+                              "%s -dump-vmstate: ended by signal %d: %s", arg.binary,
+                              WTERMSIG(status), g_strstrip(err));
     }
     if (!g_spawn_check_wait_status(status, NULL)) {
         /* It does not know the machine type, for one. */
