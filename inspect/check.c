@@ -445,6 +445,7 @@ static void
 list_sections(Check *c)
 {
     g_autoptr(JsonObject) list = qmig_devices_finish(c->devices);
+    g_autoptr(GHashTable) described_devices = qmig_description_index(c->description);
     JsonObject *sections = json_object_new_array();
 
     for (size_t i = 0; i < json_object_array_length(list); i++) {
@@ -453,10 +454,8 @@ list_sections(Check *c)
         const char *name = qmig_json_string(device, "name");
         const char *reason = qmig_json_string(device, "reason");
         uint32_t instance = (uint32_t)qmig_json_int(device, "instance", 0);
-        JsonObject *described = c->description != NULL
-                                    ? qmig_description_device(c->description, name,
-                                                              instance)
-                                    : NULL;
+        JsonObject *described = qmig_description_device(described_devices, name,
+                                                        instance);
         const char *vmsd = text_of(described, "vmsd_name");
 
         if (reason != NULL && c->description != NULL &&

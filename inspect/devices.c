@@ -16,6 +16,8 @@ struct QmigDevices {
     GPtrArray *states;       /* GBytes, of those in list that wait for the description */
     size_t n_done;           /* of list: decoded, or known not to be */
     JsonObject *description; /* owned (nullable) */
+    GHashTable *described;   /* owned (nullable): its index */
+    uint64_t budget;
     unsigned checkpoint;
     bool with_bytes;
     /* A section before RAM comes in pieces. */
@@ -39,6 +41,7 @@ qmig_devices_new(bool with_bytes)
     d->with_bytes = with_bytes;
 
     d->list = json_object_new_array();
+    d->budget = QMIG_LIMIT_DEVICE_COST;
     d->states = g_ptr_array_new_with_free_func(unref_bytes);
     d->early_state = g_byte_array_new();
     return d;
@@ -49,6 +52,7 @@ qmig_devices_free(QmigDevices *d)
 {
     if (d != NULL) {
         json_object_put(d->list);
+        g_clear_pointer(&d->described, g_hash_table_unref);
         json_object_put(d->description);
         g_ptr_array_unref(d->states);
         g_byte_array_unref(d->early_state);
@@ -87,17 +91,16 @@ decode_waiting(QmigDevices *d)
         const char *name = json_object_get_string(json_object_object_get(entry, "name"));
         uint32_t instance = (uint32_t)json_object_get_int64(
             json_object_object_get(entry, "instance"));
-        JsonObject *described = d->description != NULL
-                                    ? qmig_description_device(d->description, name,
-                                                              instance)
-                                    : NULL;
+        JsonObject *described = d->described != NULL ? qmig_description_device(
+                                                           d->described, name, instance)
+                                                     : NULL;
         g_autoptr(JsonObject) state = NULL;
         g_autoptr(GError) error = NULL;
         gsize len;
         const uint8_t *data = g_bytes_get_data(bytes, &len);
 
         if (described != NULL) {
-            state = qmig_device_decode(described, data, len, &error);
+            state = qmig_device_decode(described, data, len, &d->budget, &error);
         }
         if (state != NULL) {
             merge(entry, state);
@@ -190,11 +193,14 @@ qmig_devices_take(QmigDevices *d, const QmigReaderChannel *channel,
         add_device(d, channel, &ev->u.device, ev->offset);
         return true;
     case QMIG_EVENT_DESCRIPTION:
+        g_clear_pointer(&d->described, g_hash_table_unref);
+        json_object_put(d->description);
         d->description = qmig_description_parse(ev->u.description.json,
                                                 ev->u.description.length, error);
         if (d->description == NULL) {
             return false;
         }
+        d->described = qmig_description_index(d->description);
         decode_waiting(d);
         return true;
     default:

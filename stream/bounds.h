@@ -33,9 +33,9 @@ enum {
     QMIG_LIMIT_DESCRIPTIONS = 64,
     /* Nesting of the description's JSON: structs in structs, subsections. Seen: 12. */
     QMIG_LIMIT_DESCRIPTION_DEPTH = 100,
-    /* Fields of one device section, elements of arrays counted each. A PC's largest has some
-       thousands. */
-    QMIG_LIMIT_DEVICE_VALUES = 4 << 20,
+    /* Device states by name of one stream, as JSON in memory: 1 for each value, 16 for each field
+       and structure, of some 64 bytes each. A PC costs some 200000, each vCPU 10000 of them. */
+    QMIG_LIMIT_DEVICE_COST = 8 << 20,
     /* QEMU's source refuses return-path messages over 512 bytes. */
     QMIG_LIMIT_RP_MESSAGE = 512,
     /* A received-bitmap has at most 2^so many bytes: 2^35 pages, 128 TiB of 4 KiB ones. It is

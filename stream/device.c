@@ -10,11 +10,16 @@
 #include <inttypes.h>
 #include <string.h>
 
+enum {
+    COST_VALUE = 1,
+    COST_OBJECT = 16,
+};
+
 /* One section while it is decoded. */
 typedef struct {
     const uint8_t *start;
     QmigCursor c;
-    uint64_t n_values; /* made so far */
+    uint64_t *budget;
 } Reading;
 
 static JsonObject *read_state(Reading *r, JsonObject *described, GError **error);
@@ -60,6 +65,15 @@ get_text(JsonObject *object, const char *key)
     return member != NULL ? json_object_get_string(member) : NULL;
 }
 
+/* Of a field, described or ours. */
+static const char *
+type_of(JsonObject *field)
+{
+    const char *type = get_text(field, "type");
+
+    return type != NULL ? type : "";
+}
+
 /* A number that is not negative; @fallback when there is none. */
 static uint64_t
 get_number(JsonObject *object, const char *key, uint64_t fallback)
@@ -71,21 +85,34 @@ get_number(JsonObject *object, const char *key, uint64_t fallback)
                : fallback;
 }
 
-JsonObject *
-qmig_description_device(JsonObject *description, const char *name, uint32_t instance)
+/* A hash, as both the description and the stream may have a million devices. */
+GHashTable *
+qmig_description_index(JsonObject *description)
 {
+    GHashTable *index = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     JsonObject *devices = get_typed(description, "devices", json_type_array);
 
     for (size_t i = 0; devices != NULL && i < json_object_array_length(devices); i++) {
         JsonObject *device = json_object_array_get_idx(devices, i);
-        const char *its_name = get_text(device, "name");
+        const char *name = get_text(device, "name");
 
-        if (its_name != NULL && strcmp(its_name, name) == 0 &&
-            get_number(device, "instance_id", 0) == instance) {
-            return device;
+        if (name != NULL) {
+            g_hash_table_insert(index,
+                                g_strdup_printf("%" PRIu64 " %s",
+                                                get_number(device, "instance_id", 0),
+                                                name),
+                                device);
         }
     }
-    return NULL;
+    return index;
+}
+
+JsonObject *
+qmig_description_device(GHashTable *index, const char *name, uint32_t instance)
+{
+    g_autofree char *key = g_strdup_printf("%" PRIu32 " %s", instance, name);
+
+    return g_hash_table_lookup(index, key);
 }
 
 static JsonObject *
@@ -128,13 +155,13 @@ leaf(const char *type, const uint8_t *data, uint64_t length)
     if (strcmp(type, "bool") == 0 && length == 1) {
         return json_object_new_boolean(data[0] != 0);
     }
-    if (strcmp(type, "nullptr") == 0) {
+    if (strcmp(type, "nullptr") == 0 && length == 1 && data[0] == WIRE_NULL_POINTER) {
         return NULL;
     }
-    if (g_str_has_prefix(type, "uint") || strcmp(type, "timer") == 0) {
+    if (g_str_has_prefix(type, "uint")) {
         return integer(data, length, false);
     }
-    if (g_str_has_prefix(type, "int")) {
+    if (g_str_has_prefix(type, "int") || strcmp(type, "timer") == 0) {
         return integer(data, length, true);
     }
     return hex(data, length);
@@ -147,20 +174,43 @@ fail(const Reading *r, GError **error, const char *field, const char *text)
                           field, (size_t)(r->c.p - r->start), text);
 }
 
+static bool
+spend(Reading *r, uint64_t cost, GError **error)
+{
+    if (*r->budget < cost) {
+        return qmig_set_error(error, QMIG_ERROR_LIMIT,
+                              "the states of the stream have more fields than %d allow",
+                              QMIG_LIMIT_DEVICE_COST);
+    }
+    *r->budget -= cost;
+    return true;
+}
+
+/* What describes the inside of a field; NULL: nothing does. */
+static JsonObject *
+inside(JsonObject *field, const char *type)
+{
+    /* QEMU writes the inside of these two right into the field. Of lists and trees ("qtailq",
+       "qlist", "gtree") too, but of each element in the same place: only the last is known. */
+    if ((strcmp(type, "tmp") == 0 || strcmp(type, "vstruct") == 0) &&
+        get_typed(field, "fields", json_type_array) != NULL) {
+        return field;
+    }
+    return get_typed(field, "struct", json_type_object);
+}
+
 /* One element of a field. @value may become NULL: JSON's null. */
 static bool
 read_value(Reading *r, JsonObject *field, const char *name, JsonObject **value,
            GError **error)
 {
-    JsonObject *nested = get_typed(field, "struct", json_type_object);
-    const char *type = get_text(field, "type");
+    const char *type = type_of(field);
+    JsonObject *nested = inside(field, type);
     uint64_t size = get_number(field, "size", UINT64_MAX);
     const uint8_t *begin = r->c.p, *data;
 
-    if (++r->n_values > QMIG_LIMIT_DEVICE_VALUES) {
-        return qmig_set_error(error, QMIG_ERROR_LIMIT,
-                              "field \"%s\": a section of more than %d values", name,
-                              QMIG_LIMIT_DEVICE_VALUES);
+    if (!spend(r, COST_VALUE, error)) {
+        return false;
     }
     if (size > qmig_cursor_left(&r->c)) {
         return fail(r, error, name, "its size is beyond the section's end");
@@ -168,7 +218,7 @@ read_value(Reading *r, JsonObject *field, const char *name, JsonObject **value,
     if (nested == NULL) {
         bool ok = qmig_cursor_bytes(&r->c, size, &data);
         g_assert(ok);
-        *value = leaf(type != NULL ? type : "", data, size);
+        *value = leaf(type, data, size);
         return true;
     }
     *value = read_state(r, nested, error);
@@ -182,50 +232,73 @@ read_value(Reading *r, JsonObject *field, const char *name, JsonObject **value,
     return true;
 }
 
+/* The entry that a value of @field continues, NULL: none. Pieces of one array follow each other. */
 static JsonObject *
-find_field(JsonObject *fields, const char *name)
+find_entry(JsonObject *fields, const char *name, const char *type)
 {
-    /* Pieces of one array follow each other. */
     size_t n = json_object_array_length(fields);
     JsonObject *last = n > 0 ? json_object_array_get_idx(fields, n - 1) : NULL;
+    const char *last_type = last != NULL ? type_of(last) : "";
 
-    return last != NULL && strcmp(get_text(last, "name"), name) == 0 ? last : NULL;
+    return last != NULL && strcmp(get_text(last, "name"), name) == 0 &&
+                   (strcmp(last_type, type) == 0 || strcmp(last_type, "nullptr") == 0 ||
+                    strcmp(type, "nullptr") == 0)
+               ? last
+               : NULL;
+}
+
+static void
+set_type(JsonObject *entry, JsonObject *field)
+{
+    json_object_object_add(entry, "type", json_object_new_string(type_of(field)));
+    json_object_object_add(entry, "size",
+                           json_object_new_uint64(get_number(field, "size", 0)));
+}
+
+/* The entry's array; what was a single value becomes its first element. */
+static JsonObject *
+need_values(JsonObject *entry)
+{
+    JsonObject *values = get_typed(entry, "values", json_type_array), *first;
+
+    if (values == NULL) {
+        values = json_object_new_array();
+        if (json_object_object_get_ex(entry, "value", &first)) {
+            json_object_array_add(values, json_object_get(first));
+            json_object_object_del(entry, "value");
+        }
+        json_object_object_add(entry, "values", values);
+    }
+    return values;
 }
 
 /* Put a value where it belongs: a new field, or one more element. @value is taken over. */
-static void
-add_value(JsonObject *fields, JsonObject *field, const char *name, bool is_array,
-          JsonObject *value)
+static bool
+add_value(Reading *r, JsonObject *fields, JsonObject *field, bool is_array,
+          JsonObject *value, GError **error)
 {
-    JsonObject *entry = find_field(fields, name), *values = NULL, *first;
-    const char *type = get_text(field, "type");
+    const char *name = get_text(field, "name");
+    JsonObject *entry = find_entry(fields, name, type_of(field));
+    bool is_new = entry == NULL;
 
-    if (entry == NULL) {
+    if (is_new) {
+        if (!spend(r, COST_OBJECT, error)) {
+            json_object_put(value);
+            return false;
+        }
         entry = json_object_new_object();
-        json_object_object_add(entry, "name", json_object_new_string(name));
-        json_object_object_add(entry, "type", json_object_new_string(type ? type : ""));
-        json_object_object_add(entry, "size",
-                               json_object_new_uint64(get_number(field, "size", 0)));
-        if (is_array) {
-            values = json_object_new_array();
-            json_object_object_add(entry, "values", values);
-        }
         json_object_array_add(fields, entry);
-    } else {
-        values = get_typed(entry, "values", json_type_array);
-        if (values == NULL) {
-            values = json_object_new_array();
-            json_object_object_get_ex(entry, "value", &first);
-            json_object_array_add(values, json_object_get(first));
-            json_object_object_del(entry, "value");
-            json_object_object_add(entry, "values", values);
-        }
+        json_object_object_add(entry, "name", json_object_new_string(name));
+        set_type(entry, field);
+    } else if (strcmp(type_of(entry), "nullptr") == 0) {
+        set_type(entry, field);
     }
-    if (values != NULL) {
-        json_object_array_add(values, value);
+    if (is_array || !is_new) {
+        json_object_array_add(need_values(entry), value);
     } else {
         json_object_object_add(entry, "value", value);
     }
+    return true;
 }
 
 static bool
@@ -244,10 +317,10 @@ read_fields(Reading *r, JsonObject *described, JsonObject *fields, GError **erro
         for (uint64_t k = 0; k < n; k++) {
             JsonObject *value = NULL;
 
-            if (!read_value(r, field, name, &value, error)) {
+            if (!read_value(r, field, name, &value, error) ||
+                !add_value(r, fields, field, is_array, value, error)) {
                 return false;
             }
-            add_value(fields, field, name, is_array, value);
         }
     }
     return true;
@@ -259,17 +332,19 @@ read_subsection(Reading *r, JsonObject *described, GError **error)
 {
     const char *wanted = get_text(described, "vmsd_name");
     g_autoptr(JsonObject) state = NULL;
+    QmigCursor c = r->c;
     uint8_t type, name_len;
     uint32_t version;
     char name[256];
 
     if (wanted == NULL ||
-        !(qmig_cursor_u8(&r->c, &type) && type == WIRE_SUBSECTION &&
-          qmig_cursor_cstr(&r->c, name, &name_len) && strcmp(name, wanted) == 0 &&
-          qmig_cursor_be32(&r->c, &version))) {
+        !(qmig_cursor_u8(&c, &type) && type == WIRE_SUBSECTION &&
+          qmig_cursor_cstr(&c, name, &name_len) && strcmp(name, wanted) == 0 &&
+          qmig_cursor_be32(&c, &version))) {
         fail(r, error, wanted != NULL ? wanted : "?", "no subsection of this name");
         return NULL;
     }
+    r->c = c;
     state = read_state(r, described, error);
     if (state == NULL) {
         return NULL;
@@ -285,9 +360,14 @@ read_state(Reading *r, JsonObject *described, GError **error)
 {
     JsonObject *described_fields = get_typed(described, "fields", json_type_array);
     JsonObject *described_subs = get_typed(described, "subsections", json_type_array);
-    g_autoptr(JsonObject) state = json_object_new_object();
-    JsonObject *fields = json_object_new_array(), *subs;
+    g_autoptr(JsonObject) state = NULL;
+    JsonObject *fields, *subs;
 
+    if (!spend(r, COST_OBJECT, error)) {
+        return NULL;
+    }
+    state = json_object_new_object();
+    fields = json_object_new_array();
     json_object_object_add(state, "fields", fields);
     if (described_fields != NULL && !read_fields(r, described_fields, fields, error)) {
         return NULL;
@@ -310,9 +390,9 @@ read_state(Reading *r, JsonObject *described, GError **error)
 
 JsonObject *
 qmig_device_decode(JsonObject *described, const uint8_t *data, uint64_t length,
-                   GError **error)
+                   uint64_t *budget, GError **error)
 {
-    Reading r = { .start = data, .c = qmig_cursor(data, length) };
+    Reading r = { .start = data, .c = qmig_cursor(data, length), .budget = budget };
     g_autoptr(JsonObject) state = read_state(&r, described, error);
 
     if (state != NULL && qmig_cursor_left(&r.c) != 0) {

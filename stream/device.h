@@ -6,14 +6,16 @@
  *   field := { "name": text, "type": text, "size": bytes, "value": value }
  *          | { "name": text, "type": text, "size": bytes, "values": [ value, … ] }   an array
  *   sub   := { "name": text, "version": number, "fields": …, … }      as a state
- *   value := number   int*, uint* of up to 64 bits (also "… equal", "… le"), timer
+ *   value := number   int*, uint* of up to 64 bits (also "… equal", "… le"); timer: when it
+ *                     expires, in ns of its clock, -1: it is not running
  *          | true | false   bool
  *          | null     nullptr: a pointer of an array that is not set
- *          | state    struct
+ *          | state    struct, vstruct, tmp
  *          | text     everything else: its bytes in hexadecimal
  *
- * Types are QEMU's (migration/vmstate-types.c, 7.2 to 11.1). `size` is one element's. All fields
- * of one name in a state are one entry, as an array that QEMU had to describe piecewise.
+ * Types are QEMU's (migration/vmstate-types.c, 7.2 to 11.1). `size` is one element's (of structs,
+ * the first one's). Fields of one name that follow each other are one entry: an array that QEMU
+ * had to describe piecewise, perhaps with pointers in it that are not set.
  */
 #ifndef QMIG_STREAM_DEVICE_H
 #define QMIG_STREAM_DEVICE_H
@@ -28,19 +30,24 @@
 JsonObject *qmig_description_parse(const char *json, uint64_t length,
                                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* What it says of one section. Borrowed; NULL when it does not know it. */
-JsonObject *qmig_description_device(JsonObject *description, const char *name,
+/* Its devices, for qmig_description_device(). Borrows from @description (nullable). */
+GHashTable *qmig_description_index(JsonObject *description) G_GNUC_WARN_UNUSED_RESULT;
+
+/* What a description says of one section. Borrowed; NULL when it does not know it. */
+JsonObject *qmig_description_device(GHashTable *index, const char *name,
                                     uint32_t instance);
 
 /**
  * qmig_device_decode() - the state of one section
  * @described: of qmig_description_device()
+ * @budget:    (inout) what the states of a stream may still cost; QMIG_LIMIT_DEVICE_COST at first
  *
  * Return: the state (transfer full), with each of the @length bytes in exactly one value; or
  *         NULL.
  * Errors: PROTOCOL: bytes and description do not fit (with the field and its offset); LIMIT.
  */
 JsonObject *qmig_device_decode(JsonObject *described, const uint8_t *data,
-                               uint64_t length, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+                               uint64_t length, uint64_t *budget,
+                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

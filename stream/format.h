@@ -55,6 +55,7 @@ enum {
     WIRE_CONFIGURATION = 0x07,
     WIRE_COMMAND = 0x08,
     WIRE_FOOTER = 0x7e,
+    WIRE_NULL_POINTER = '0', /* in an array of pointers: VMS_NULLPTR_MARKER */
 };
 
 /* QEMU migration/ram.c: RAM_SAVE_FLAG_*. The page kinds are in qmig-event.h. */
