@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Device state by name: a description of one section, a NUL, the section's bytes. */
+#include "stream/bounds.h"
 #include "stream/device.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/lib/memory.h"
@@ -22,7 +23,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     g_autofree uint8_t *state = g_memdup2(data + size - len, len);
-    g_autoptr(JsonObject) decoded = qmig_device_decode(described, state, len, &error);
+    uint64_t budget = QMIG_LIMIT_DEVICE_COST;
+    g_autoptr(JsonObject)
+        decoded = qmig_device_decode(described, state, len, &budget, &error);
     g_assert_cmpint(decoded == NULL, ==, error != NULL);
     if (decoded != NULL) {
         g_assert_nonnull(json_object_to_json_string(decoded));

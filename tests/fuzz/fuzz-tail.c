@@ -3,6 +3,7 @@
  * A whole tail: sections, EOF, description. Each device it finds lies inside and is read by
  * name, every byte once.
  */
+#include "stream/bounds.h"
 #include "stream/device.h"
 #include "stream/tail.h"
 #include "tests/fuzz/fuzz.h"
@@ -30,22 +31,22 @@ check_devices(const uint8_t *data, const QmigTail *tail)
 {
     g_autoptr(JsonObject) description = qmig_description_parse(
         (const char *)data + tail->json, tail->json_len, NULL);
+    g_autoptr(GHashTable) index = qmig_description_index(description);
+    uint64_t budget = QMIG_LIMIT_DEVICE_COST;
 
     for (guint i = 0; i < tail->devices->len; i++) {
         const QmigTailDevice *device = &g_array_index(tail->devices, QmigTailDevice, i);
         g_autoptr(GError) error = NULL;
 
         g_assert_cmpuint(device->start + device->length, <=, tail->json);
-        JsonObject *described = description != NULL
-                                    ? qmig_description_device(description, device->name,
-                                                              device->instance)
-                                    : NULL;
+        JsonObject *described = qmig_description_device(index, device->name,
+                                                        device->instance);
         if (described == NULL) {
             continue;
         }
         g_autofree uint8_t *copy = g_memdup2(data + device->start, device->length);
         g_autoptr(JsonObject)
-            state = qmig_device_decode(described, copy, device->length, &error);
+            state = qmig_device_decode(described, copy, device->length, &budget, &error);
         g_assert_cmpint(state == NULL, ==, error != NULL);
         if (state != NULL) {
             g_assert_nonnull(json_object_to_json_string(state));

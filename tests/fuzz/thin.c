@@ -97,12 +97,10 @@ put_device(GByteArray *out, const struct qmig_event_device *device)
 
 /* The description comes after all devices: they are looked at first with what it says. */
 static void
-thin_device(Thinning *t, const struct qmig_event_device *device, JsonObject *description)
+thin_device(Thinning *t, const struct qmig_event_device *device, GHashTable *index)
 {
-    JsonObject *described = description != NULL
-                                ? qmig_description_device(description, device->name,
-                                                          device->instance)
-                                : NULL;
+    JsonObject *described = qmig_description_device(index, device->name,
+                                                    device->instance);
     const char *json = described != NULL ? json_object_to_json_string(described) : NULL;
 
     if (json == NULL || device->length > MAX_STATE || strlen(json) > MAX_JSON ||
@@ -250,6 +248,7 @@ thin_stream(GBytes *golden)
         seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autoptr(GByteArray) blob = g_byte_array_new();
     g_autoptr(JsonObject) description = find_description(golden);
+    g_autoptr(GHashTable) index = qmig_description_index(description);
     g_autoptr(GPtrArray) json = g_ptr_array_new_with_free_func(g_free);
     Thinning t = { .out = { g_byte_array_new(), g_byte_array_new(), g_byte_array_new(),
                             g_array_new(FALSE, FALSE, sizeof(ThinDevice)) },
@@ -269,7 +268,9 @@ thin_stream(GBytes *golden)
             continue;
         }
         if (ev.kind == QMIG_EVENT_DEVICE) {
-            thin_device(&t, &ev.u.device, t.out.package->len == 0 ? description : NULL);
+            if (t.out.package->len == 0) {
+                thin_device(&t, &ev.u.device, index);
+            }
         } else if (ev.kind == QMIG_EVENT_DESCRIPTION) {
             finish_tail(&t);
         } else if (is_kept(&t, &ev)) {
