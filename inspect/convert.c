@@ -17,6 +17,7 @@
 
 enum {
     EOS_PAGES = 16384,                /* pages of one PART section */
+    MAPPED_ROM_MAX = 16 << 20,        /* no ROM or flash is larger */
     MAPPED_ALIGNMENT = 1 << 20,       /* of pages in a mapped-ram file, as QEMU has it */
     MAPPED_HEADER = 4 + 3 * 8,        /* bytes of it in a block's entry */
     SECTION_HEAD = 1 + 4 + 1 + 4 + 4, /* of a FULL section, without its name */
@@ -552,7 +553,10 @@ seek_to(Output *out, uint64_t offset, GError **error)
     return true;
 }
 
-/* Pages that are not zero, at their places; then the bitmap that says which these are. */
+/*
+ * Pages that are not zero, at their places; then the bitmap that says which are in the file. QEMU
+ * leaves the others as it has them, so zero pages of what may be a ROM are in the file, too.
+ */
 static bool
 write_mapped_pages(Output *out, unsigned i, const struct qmig_event_ram_block *entry,
                    GError **error)
@@ -564,11 +568,15 @@ write_mapped_pages(Output *out, unsigned i, const struct qmig_event_ram_block *e
     for (uint64_t page = 0; page < block.n_pages; page++) {
         const uint8_t *data = block.memory + page * block.page_size;
         uint64_t at = entry->pages_offset + page * block.page_size;
+        bool is_zero = qmig_is_zero(data, block.page_size);
 
-        if (qmig_is_zero(data, block.page_size)) {
+        if (is_zero && block.length > MAPPED_ROM_MAX) {
             continue;
         }
         bits[page / 8] |= (uint8_t)(1 << page % 8);
+        if (is_zero) {
+            continue; /* a hole in the file */
+        }
         if ((out->offset != at && !seek_to(out, at, error)) ||
             !write_bytes(out, data, block.page_size, error)) {
             return false;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
 A relay between two QEMUs that keeps what passes: every connection of a migration, both
-directions, in the format of captures (docs/HACKING.md, "Captures").
+directions, in the format of captures (inspect/capture.h).
 """
 import json
 import pathlib
