@@ -16,6 +16,7 @@ static const CliCommand commands[] = {
     { "check", "is it whole, and would this QEMU take it?", cli_stream_check },
     { "extract", "memory and device state as files", cli_stream_extract },
     { "convert", "as a plain stream or a mapped-ram file", cli_stream_convert },
+    { "replay", "send it to a waiting QEMU, as its source would", cli_stream_replay },
 };
 
 static void

@@ -31,6 +31,7 @@ struct QmigRecordWay {
     QmigRecord *record; /* borrowed */
     unsigned channel;
     bool is_reverse;
+    bool has_ended;
     char *name; /* owned; of the file */
     QmigFd
         fd; /* opened with the first byte: most channels have nothing to say in reverse */
@@ -233,9 +234,11 @@ qmig_record_end(QmigRecordWay *way, bool reset)
 {
     int err;
 
-    if (way == NULL || is_stopped(way->record)) {
+    /* An end may be read more than once. */
+    if (way == NULL || way->has_ended || is_stopped(way->record)) {
         return;
     }
+    way->has_ended = true;
     add_line(way->record, "\"channel\":%u,\"%s\":\"%s\"", way->channel,
              reset ? "reset" : "eof", way_name(way));
     err = flush_lines(way->record);
