@@ -185,6 +185,14 @@ copy_page(Block *block, uint64_t offset, const uint8_t *data)
     receive(block, page);
 }
 
+/* A page was written in place. */
+static void
+receive_written(Block *block, uint64_t offset)
+{
+    set_bit(block->written, offset / block->page_size);
+    receive(block, offset / block->page_size);
+}
+
 static bool
 patch_page(Block *block, const struct qmig_event_page *page, GError **error)
 {
@@ -195,8 +203,7 @@ patch_page(Block *block, const struct qmig_event_page *page, GError **error)
                               " is malformed",
                               block->name, page->length, page->offset);
     }
-    set_bit(block->written, page->offset / block->page_size);
-    receive(block, page->offset / block->page_size);
+    receive_written(block, page->offset);
     return true;
 }
 
@@ -211,8 +218,7 @@ inflate_page(QmigGuestRam *ram, Block *block, const struct qmig_event_page *page
                               " is malformed",
                               block->name, page->length, page->offset);
     }
-    set_bit(block->written, page->offset / block->page_size);
-    receive(block, page->offset / block->page_size);
+    receive_written(block, page->offset);
     return true;
 }
 
