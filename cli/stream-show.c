@@ -23,8 +23,8 @@ static const GOptionEntry entries[] = {
 static bool
 is_column(const char *key)
 {
-    static const char *const keys[] = { "channel", "offset", "size",  "what",
-                                        "type",    "name",   "blocks" };
+    static const char *const keys[] = { "channel", "t_us", "offset", "size",
+                                        "what",    "type", "name",   "blocks" };
 
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
         if (strcmp(keys[i], key) == 0) {
@@ -72,6 +72,9 @@ print_entry(void *self, JsonObject *entry)
                                                          JSON_C_TO_STRING_NOSLASHESCAPE));
         return;
     }
+    if (json_object_object_get_ex(entry, "t_us", NULL)) {
+        printf("%11.6f  ", (double)qmig_json_int(entry, "t_us", 0) / 1e6);
+    }
     printf("%-8s %012" PRIx64 " %10" PRIu64 "  %s%s%s%s%s",
            qmig_json_string(entry, "channel"),
            (uint64_t)qmig_json_int(entry, "offset", 0),
@@ -97,10 +100,12 @@ cli_stream_show(int argc, char **argv)
     QmigOutlineSink sink = { .entry = print_entry };
     g_auto(QmigReaderEnd) end = { 0 };
 
-    if (!cli_parse(&argc, &argv, entries, "INPUT",
-                   "Columns: channel, offset (hexadecimal), bytes, what it is.\n\n"
-                   "Exit: 0 complete, 1 error, 3 the stream is not complete.\n",
-                   1, 1)) {
+    if (!cli_parse(
+            &argc, &argv, entries, "INPUT",
+            "Columns: seconds since the first connection (in a capture), channel, offset\n"
+            "(hexadecimal), bytes, what it is.\n\n"
+            "Exit: 0 complete, 1 error, 3 the stream is not complete.\n",
+            1, 1)) {
         return QMIG_OUTCOME_USAGE;
     }
     sink.every = arg.every;

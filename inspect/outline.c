@@ -5,6 +5,9 @@
  */
 #include "inspect/outline.h"
 
+#include "inspect/capture.h"
+#include "inspect/times.h"
+
 #include <string.h>
 
 enum { N_PAGE_KINDS = 5 };
@@ -48,6 +51,8 @@ static const char *const bytes_names[] = {
 typedef struct {
     const QmigOutlineSink *sink;
     const char *channel;
+    unsigned number;    /* of the channel's connection */
+    QmigTimes *times;   /* owned; NULL when nobody noted them */
     JsonObject *entry;  /* owned; what is being gathered, or NULL */
     JsonObject *blocks; /* borrowed from entry: its block list, or NULL */
     uint64_t size;      /* of what is gathered, bytes */
@@ -77,8 +82,12 @@ static JsonObject *
 new_entry(const Outline *o, const struct qmig_event *ev, const char *what)
 {
     JsonObject *entry = json_object_new_object();
+    uint64_t t_us;
 
     add_text(entry, "channel", o->channel);
+    if (o->times != NULL && qmig_times_at(o->times, o->number, ev->offset, &t_us)) {
+        add_number(entry, "t_us", t_us);
+    }
     add_number(entry, "offset", ev->offset);
     add_number(entry, "size", ev->wire_size);
     add_text(entry, "what", what);
@@ -388,6 +397,7 @@ on_event(void *self, const QmigReaderChannel *channel, const struct qmig_event *
     if (o->channel != channel->name) {
         flush(o);
         o->channel = channel->name;
+        o->number = channel->number;
     }
     if (ev->kind == QMIG_EVENT_SECTION) {
         on_section(o, ev);
@@ -411,8 +421,16 @@ qmig_outline_run(const char *path, const QmigOutlineSink *sink, QmigReaderEnd *e
 {
     Outline o = { .sink = sink };
     QmigReaderSink reader = { .self = &o, .event = on_event };
-    bool ok = qmig_reader_run(path, &reader, end, error);
+    bool ok;
 
+    if (qmig_capture_is_at(path)) {
+        o.times = qmig_times_load(path, error);
+        if (o.times == NULL) {
+            return false;
+        }
+    }
+    ok = qmig_reader_run(path, &reader, end, error);
     flush(&o);
+    qmig_times_free(o.times);
     return ok;
 }

@@ -9,7 +9,8 @@
 /**
  * struct QmigOutlineSink - takes the entries
  *
- * An entry is { "channel": "main", "offset": bytes, "size": bytes, "what": …, … }; the members
+ * An entry is { "channel": "main", "offset": bytes, "size": bytes, "what": …, … }, in a capture
+ * with "t_us", when its first byte was read, since the first connection; the members
  * by kind are listed in qmig-stream(1). PART sections of one section that follow each other are
  * one entry with their "count", unless @every.
  */

@@ -76,6 +76,30 @@ def outlines_account_for_every_byte():
             check(stream("show", path).count("\n") >= len(entries), f"{path.name}: text")
 
 
+def captures_have_times():
+    """show: with a timeline, when each entry came; damage to it is told with its line."""
+    with scratch() as folder:
+        path = capture("11.1-multifd-zstd", folder)
+        sizes = [(f.stat().st_size, int(f.name.split("-")[0]), f.name.split("-")[1].split(".")[0])
+                 for f in sorted(path.glob("*.forward"))]
+        lines = [{"format": "qmig-capture", "version": 1, "started": "2026-01-01T00:00:00Z"}]
+        lines += [{"t": 10 * n, "channel": n, "open": kind} for _, n, kind in sizes]
+        for t in range(4):
+            lines += [{"t": 1000 * (t + 1), "channel": n, "forward": size // 4 if t < 3
+                       else size - 3 * (size // 4)} for size, n, _ in sizes]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (path / "timeline.jsonl").write_text(text, encoding="ascii")
+        entries = [json.loads(line) for line in stream("show", "--json", path).splitlines()]
+        for channel in {e["channel"] for e in entries}:
+            times = [e["t_us"] for e in entries
+                     if e["channel"] == channel and e["what"] not in ("device", "description")]
+            check(times[0] == 1000 and times == sorted(times), f"{channel}: {times}")
+        check("0.004000  main" in stream("show", path), "the text has them, too")
+        (path / "timeline.jsonl").write_text(text.replace('"forward": ', '"forward": -'),
+                                             encoding="ascii")
+        stream("show", path, code=1)
+
+
 def memory_is_that_of_the_guest():
     """extract: every page of every block has come; both ways of moving one guest agree."""
     with scratch() as folder:
@@ -220,6 +244,7 @@ def damage_is_placed():
 
 cli.TESTS[:] = [
     ("show: every byte is in the outline", outlines_account_for_every_byte),
+    ("show: a capture's timeline", captures_have_times),
     ("extract, check: all memory and devices of every recorded stream", memory_is_that_of_the_guest),
     ("extract: known pages from every kind of payload", known_pages_come_back),
     ("convert: there and back, the guest stays the same", conversions_keep_the_guest),
