@@ -562,6 +562,14 @@ write_mapped_pages(Output *out, unsigned i, const struct qmig_event_ram_block *e
                    GError **error)
 {
     QmigGuestBlock block = qmig_guest_ram_block(out->g->ram, i);
+    if (block.n_received < block.n_pages) {
+        /* With x-ignore-shared the destination has them; it would lose them to zeros. */
+        return qmig_set_error(error, QMIG_ERROR_UNSUPPORTED,
+                              "block \"%s\": %" PRIu64
+                              " of its pages are not in the stream; "
+                              "in a mapped-ram file they would be zero",
+                              block.name, block.n_pages - block.n_received);
+    }
     uint64_t bitmap_length = (block.n_pages + 63) / 64 * 8;
     g_autofree uint8_t *bits = g_malloc0(bitmap_length + 1);
 
