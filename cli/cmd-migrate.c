@@ -12,8 +12,8 @@
 
 /* What the command line said, before it is understood. */
 static struct {
-    char *migrate_uri, *listen, *bandwidth, *downtime, *timeout, *cache, *progress,
-        *connections;
+    char *migrate_uri, *listen, *record, *bandwidth, *downtime, *timeout, *cache,
+        *progress, *connections;
     char **plugins, **set, **cap, **methods;
     gboolean direct, suspend, keep_source, parallel, compressed, auto_converge, json;
 } arg;
@@ -44,6 +44,8 @@ static const GOptionEntry entries[] = {
     { "direct", 0, 0, G_OPTION_ARG_NONE, &arg.direct, "without the proxy", NULL },
     { "plugin", 0, 0, G_OPTION_ARG_STRING_ARRAY, &arg.plugins,
       "NAME[:key=value,…]; may be repeated", "SPEC" },
+    { "record", 0, 0, G_OPTION_ARG_FILENAME, &arg.record,
+      "write all connections into a new directory", "DIR" },
     { "migrateuri", 0, 0, G_OPTION_ARG_STRING, &arg.migrate_uri,
       "where the destination shall listen", "ADDRESS" },
     { "listen", 0, 0, G_OPTION_ARG_STRING, &arg.listen,
@@ -216,12 +218,15 @@ take_options(char **argv, GError **error)
     for (char **spec = arg.plugins; spec != NULL && *spec != NULL; spec++) {
         g_ptr_array_add(options->plugins, g_strdup(*spec));
     }
-    if (arg.direct && (arg.plugins != NULL || arg.listen != NULL)) {
-        qmig_set_error(error, QMIG_ERROR_CONFIG,
-                       "--direct goes without proxy: --plugin and --listen need one");
+    if (arg.direct && (arg.plugins != NULL || arg.listen != NULL || arg.record != NULL)) {
+        qmig_set_error(
+            error, QMIG_ERROR_CONFIG,
+            "--direct goes without proxy: --plugin, --listen and --record need "
+            "one");
         return NULL;
     }
     options->direct = arg.direct;
+    options->record = g_strdup(arg.record);
     options->suspend = arg.suspend;
     options->keep_source = arg.keep_source;
     return g_steal_pointer(&options);

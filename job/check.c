@@ -2,6 +2,7 @@
 /* Do the two sides fit? Nothing is touched here; all problems are found before any is told. */
 #include "job/job-priv.h"
 #include "plugin/chain.h"
+#include "proxy/record.h"
 #include "util/error.h"
 #include "util/units.h"
 
@@ -139,6 +140,18 @@ check_plugins(const QmigJob *job, GString *problems)
     }
 }
 
+/* Likewise the directory of a capture. */
+static void
+check_record(const QmigJob *job, GString *problems)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (job->options->record != NULL &&
+        !qmig_record_check(job->options->record, &error)) {
+        qmig_job_problem(problems, "%s", error->message);
+    }
+}
+
 bool
 qmig_job_check(QmigJob *job, GError **error)
 {
@@ -151,6 +164,7 @@ qmig_job_check(QmigJob *job, GError **error)
     qmig_job_choose_settings(job, problems);
     check_identity(job, problems);
     check_plugins(job, problems);
+    check_record(job, problems);
     return problems->len == 0 ||
            qmig_set_error(error, QMIG_ERROR_STATE, "%s", problems->str);
 }

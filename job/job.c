@@ -48,6 +48,7 @@ qmig_job_options_free(QmigJobOptions *options)
     qmig_address_free(options->destination);
     qmig_address_free(options->migrate_uri);
     qmig_address_free(options->listen);
+    g_free(options->record);
     g_ptr_array_unref(options->plugins);
     json_object_put(options->capabilities);
     json_object_put(options->parameters);

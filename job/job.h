@@ -53,6 +53,7 @@ typedef struct {
     QmigAddress *destination; /* QMP of the QEMU started with -S -incoming defer */
     QmigAddress *migrate_uri; /* (nullable) where the destination shall listen */
     QmigAddress *listen;      /* (nullable) where the proxy listens for the source */
+    char *record;             /* (nullable) a new or empty directory for a capture */
     GPtrArray *plugins;       /* specs of qmig_chain_new(), after "stats" */
     JsonObject *capabilities; /* {name: true}: asked for */
     JsonObject *parameters;   /* {name: text}: asked for, as the user wrote them */

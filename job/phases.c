@@ -76,6 +76,7 @@ start_proxy(QmigJob *job, GError **error)
     QmigProxyConfig config = {
         .listen = job->endpoints.proxy,
         .destination = job->endpoints.connect,
+        .record = job->options->record,
         .plugins = (const char *const *)job->options->plugins->pdata,
     };
 

@@ -249,24 +249,32 @@ qmig_record_end(QmigRecordWay *way, bool reset)
 
 /* ---- the directory ---------------------------------------------------------------------- */
 
+bool
+qmig_record_check(const char *directory, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    g_autoptr(GDir) dir = g_dir_open(directory, 0, &local);
+
+    if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+        return true;
+    }
+    if (dir == NULL) {
+        return qmig_set_error(error, QMIG_ERROR_IO, "%s", local->message);
+    }
+    return g_dir_read_name(dir) == NULL ||
+           qmig_set_error(error, QMIG_ERROR_CONFIG,
+                          "%s: a recording needs a new or empty directory", directory);
+}
+
 static bool
 make_directory(QmigRecord *r, GError **error)
 {
-    g_autoptr(GDir) dir = NULL;
-    g_autoptr(GError) local = NULL;
-
     r->is_ours = mkdir(r->directory, 0700) == 0;
     if (!r->is_ours && errno != EEXIST) {
         return qmig_set_error_errno(error, errno, "%s", r->directory);
     }
-    dir = g_dir_open(r->directory, 0, &local);
-    if (dir == NULL) {
-        return qmig_set_error(error, QMIG_ERROR_IO, "%s", local->message);
-    }
-    if (g_dir_read_name(dir) != NULL) {
-        return qmig_set_error(error, QMIG_ERROR_CONFIG,
-                              "%s: a recording needs a new or empty directory",
-                              r->directory);
+    if (!qmig_record_check(r->directory, error)) {
+        return false;
     }
     r->dir_fd = open(r->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return r->dir_fd >= 0 || qmig_set_error_errno(error, errno, "%s", r->directory);

@@ -17,6 +17,9 @@ typedef struct QmigRecord QmigRecord;
 /* One direction of one connection. */
 typedef struct QmigRecordWay QmigRecordWay;
 
+/* Could a capture begin in @directory: is it empty, or not there? Errors: CONFIG, IO. */
+bool qmig_record_check(const char *directory, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /**
  * qmig_record_new() - begin a capture in @directory, which is made or empty
  * @group: borrowed; gets the notice when the recording ends early

@@ -189,6 +189,23 @@ def single_streams():
         check(p.running() == [], "nobody runs")
 
 
+def migrate_records():
+    """qmig migrate --record: the same, in one command."""
+    with pair() as p:
+        p.wait_ticking(p.src)
+        capture = f"{lib.SCRATCH.name}/migrate-capture"
+        done = lib.run(*lib.migrate_args(p), "--suspend", "--keep-source", "--record", capture)
+        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+        whole(p, "migrated")
+        recorded_exactly(capture, done.report()["proxy"], ["main"])
+        check(replay(p, capture, [], {})["loaded"] is True, "replayed")
+        whole(p, "replayed")
+        p.new_destination()
+        done = lib.run(*lib.migrate_args(p), "--record", capture)
+        check(done.code == 2 and "empty directory" in done.err + done.out,
+              f"a directory in use is refused before: {done.code} {done.err}")
+
+
 MULTIFD = {"multifd-channels": 2}
 TESTS = [
     (f"{VERSION}: plain, recorded and replayed", both_ways(["main"])),
@@ -199,6 +216,7 @@ TESTS = [
      both_ways(["main", "preempt"], ["postcopy-ram", "postcopy-preempt"])),
     (f"{VERSION}: without return path", no_return_path),
     (f"{VERSION}: files, pipes, and what was cut", single_streams),
+    (f"{VERSION}: qmig migrate --record", migrate_records),
 ]
 if VERSION != "7.2":
     # Machines of today open the preempt channel late.
