@@ -259,7 +259,7 @@ apply_page(QmigGuestRam *ram, const struct qmig_event_page *page, GError **error
     }
 }
 
-/* A mapped-ram file leaves zero pages out: all of its blocks' pages are known. */
+/* A mapped-ram file leaves zero pages out: all pages of a block that has any there are known. */
 static void
 receive_all(Block *block)
 {
@@ -362,7 +362,7 @@ qmig_guest_ram_apply(QmigGuestRam *ram, const QmigReaderChannel *channel,
         if (!add_block(ram, ev->u.ram_block.block, error)) {
             return false;
         }
-        if (ev->u.ram_block.mapped_version != 0) {
+        if (ev->u.ram_block.pages_offset != 0) {
             receive_all(g_ptr_array_index(ram->blocks, ram->blocks->len - 1));
         }
         return true;

@@ -85,8 +85,6 @@ check_mapped(QmigDecoder *d, const struct qmig_event_ram_block *e, uint64_t end,
              uint64_t bitmap_length, GError **error)
 {
     const char *name = e->block->name;
-    bool is_first = d->blocks->len == 0;
-
     if (e->mapped_version != WIRE_MAPPED_VERSION || e->mapped_page_size != d->page_size) {
         return qmig_decoder_fail(
             d, error,
@@ -103,7 +101,7 @@ check_mapped(QmigDecoder *d, const struct qmig_event_ram_block *e, uint64_t end,
                                  name, e->block->used_length);
     }
     if (e->bitmap_offset < end ||
-        (!is_first && e->bitmap_offset - end != d->mapped_base)) {
+        (d->mapped_base_known && e->bitmap_offset - end != d->mapped_base)) {
         return qmig_decoder_fail(
             d, error,
             "mapped-ram: block \"%s\": bitmap at file offset %" PRIu64
@@ -118,6 +116,7 @@ check_mapped(QmigDecoder *d, const struct qmig_event_ram_block *e, uint64_t end,
                                  name, e->pages_offset, e->bitmap_offset);
     }
     d->mapped_base = e->bitmap_offset - end;
+    d->mapped_base_known = true;
     return QMIG_PARSE_DONE;
 }
 
@@ -132,6 +131,9 @@ static QmigParse
 begin_mapped(QmigDecoder *d, const struct qmig_event_ram_block *e, uint64_t end,
              GError **error)
 {
+    if (d->ignore_shared && e->bitmap_offset == 0 && e->pages_offset == 0) {
+        return QMIG_PARSE_DONE; /* a shared block: the next entry follows at once */
+    }
     uint64_t length = bitmap_length(d, e->block->used_length);
     QmigParse result = check_mapped(d, e, end, length, error);
 

@@ -91,6 +91,7 @@ struct QmigDecoder {
     uint64_t mapped_next;       /* page number */
     uint64_t mapped_padding;    /* bytes between bitmap and pages */
     uint64_t mapped_base;       /* file offset of the stream's first byte */
+    bool mapped_base_known;     /* a block with pages went by */
 
     QmigName node; /* dirty-bitmap and block: the current names */
     QmigName bitmap;

@@ -24,7 +24,8 @@
  *            | be64 200 (flush) | be64 80 (hook)
  *   entry   := cstr block, be64 length [, be64 page size: huge pages under postcopy]
  *              [, be64 gpa: x-ignore-shared] [, mapped: mapped-ram]
- *   mapped  := be32 1, be64 P, be64 bitmap offset, be64 pages offset, bitmap, padding, pages
+ *   mapped  := be32 1, be64 P, be64 bitmap offset, be64 pages offset
+ *              [, bitmap, padding, pages unless both are 0: shared, under x-ignore-shared]
  *
  *   body of "dirty-bitmap" := chunk* ending with one that has flag 01
  *   chunk   := u8 flags [08: cstr node] [04: cstr bitmap]

@@ -86,6 +86,8 @@ def _multifd():
 
 
 def _postcopy():
+    # So much memory that the cut does not come at the end of the postcopy.
+    long = {"mem_mib": 16, "pattern_pages": 2048}
     for v in VERSIONS:
         yield Scenario(f"{v}-postcopy", v, pc(v), "postcopy", both_caps=["postcopy-ram"],
                        quick=True)
@@ -93,8 +95,6 @@ def _postcopy():
                        both_caps=["postcopy-ram"])
         yield Scenario(f"{v}-preempt", v, pc(v), "postcopy", quick=v != "10.0",
                        both_caps=["postcopy-ram", "postcopy-preempt"])
-        # So much memory that the cut does not come at the end of the postcopy.
-        long = {"mem_mib": 16, "pattern_pages": 2048}
         yield Scenario(f"{v}-recovery", v, pc(v), "recovery", both_caps=["postcopy-ram"],
                        quick=True, **long)
         yield Scenario(f"{v}-recovery-preempt", v, pc(v), "recovery",
@@ -105,9 +105,17 @@ def _postcopy():
                        both_caps=["postcopy-ram"], quick=v == "11.1")
         yield Scenario(f"{v}-postcopy-huge-unused", v, pc(v), source_caps=["postcopy-ram"],
                        destination_caps=["postcopy-ram"], mem_mib=16, memory="huge")
+        # An urgent page comes while a huge page of main is half sent.
+        yield Scenario(f"{v}-preempt-huge", v, pc(v), "postcopy", mem_mib=16, memory="huge",
+                       both_caps=["postcopy-ram", "postcopy-preempt"])
         if v != "7.2":
             yield Scenario(f"{v}-preempt-machine-7.2", v, pc("7.2"), "postcopy",
                            both_caps=["postcopy-ram", "postcopy-preempt"])
+    # The multifd channels do not come again after the break.
+    yield Scenario("11.1-multifd-recovery", "11.1", pc("11.1"), "recovery",
+                   both_caps=["multifd", "postcopy-ram"], **long)
+    yield Scenario("7.2-postcopy-compress", "7.2", pc("7.2"), "postcopy", bandwidth=128 << 10,
+                   both_caps=["postcopy-ram", "compress"])
     yield Scenario("7.2-to-11.1-postcopy", "7.2", pc("7.2"), "postcopy", destination="11.1",
                    both_caps=["postcopy-ram"])
 
@@ -127,6 +135,9 @@ def _files():
             yield Scenario(f"{v}-{name}", v, pc(v), "file", source_caps=caps, quick=True)
         yield Scenario(f"{v}-mapped-ram-old-machine", v, "pc-q35-7.2", "file", mem_mib=16,
                        source_caps=["mapped-ram"])
+    # 10.0 fails: "Failed to write bitmap to file: Bad address".
+    yield Scenario("11.1-mapped-ram-ignore-shared", "11.1", pc("11.1"), "file", unsent=["pc.ram"],
+                   source_caps=["mapped-ram", "x-ignore-shared"], quick=True)
 
 
 DISK = ["-drive", "if=none,id=drive0,node-name=disk0,format=raw,file={dir}/{side}.disk",
@@ -176,6 +187,10 @@ def _devices():
                                source_caps=RETURN, **boot)
         yield Scenario(f"{v}-devices-postcopy", v, f"pc-q35-{v}", "postcopy", cpus=4,
                        both_caps=["postcopy-ram"], bandwidth=512 << 10, **boot)
+        yield Scenario(f"{v}-devices-multifd", v, f"pc-q35-{v}", source_caps=RETURN,
+                       both_caps=["multifd"], parameters={"multifd-compression": "zstd"}, **boot)
+        yield Scenario(f"{v}-devices-snapshot", v, f"pc-q35-{v}", "snapshot", memory="ram",
+                       source_caps=["background-snapshot"], **boot)
         yield Scenario(f"{v}-smp4", v, pc(v), source_caps=RETURN, cpus=4)
         flash = ["-drive", "if=none,id=code,format=raw,readonly=on,file={dir}/bios.bin",
                  "-drive", "if=none,id=vars,format=raw,file={dir}/{side}.vars"]
