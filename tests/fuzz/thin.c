@@ -14,10 +14,10 @@
 enum {
     MAX_STATE = 400, /* of a device that is kept, bytes */
     MAX_JSON = 1200, /* of its description */
-    ALL_JSON = 5000, /* of all descriptions together */
+    ALL_JSON = 1800, /* of all descriptions together */
     MAX_ITEM = 300,  /* of an item of a package */
-    ALL_ITEMS = 2500,
-    MAX_SECTIONS = 40,   /* PARTs */
+    ALL_ITEMS = 1000,
+    MAX_SECTIONS = 12,   /* PARTs */
     MAX_CHANNEL = 12000, /* of a multifd channel */
 };
 
@@ -207,18 +207,15 @@ take_blob(Thinning *t, const struct qmig_event *ev)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-/* One page of each kind and block, and one that continues. */
+/* Of whole pages one that is named and one that is not; of others one of each kind and block. */
 static bool
 is_new_page(Thinning *t, const struct qmig_event_page *page)
 {
-    char *key = g_strdup_printf("%s %u %d", page->block->name, page->kind,
-                                page->kind == QMIG_PAGE_ZERO && page->continued);
+    bool whole = page->kind == QMIG_PAGE_NORMAL;
 
-    if (page->kind == QMIG_PAGE_NORMAL && g_hash_table_size(t->seen) > 12) {
-        g_free(key);
-        return false;
-    }
-    return g_hash_table_add(t->seen, key);
+    return g_hash_table_add(t->seen,
+                            g_strdup_printf("%s %u %u", whole ? "" : page->block->name,
+                                            page->kind, page->continued));
 }
 
 static bool

@@ -5,7 +5,7 @@
  *   - it ends in an error that names the place, or in a reading;
  *   - what was read encodes to just the bytes it was read from, and nothing is left out;
  *   - any split of the input gives the same events and the same error;
- *   - it holds a bounded amount of memory.
+ *   - it takes a bounded amount of memory and time.
  */
 #ifndef QMIG_TESTS_STREAM_CHECK_H
 #define QMIG_TESTS_STREAM_CHECK_H
@@ -48,7 +48,7 @@ StreamReading stream_read(const StreamKind *kind, const uint8_t *data, size_t le
 /* Asserts that two readings are the same. */
 void stream_same(const StreamReading *a, const StreamReading *b);
 
-/* Read in one push with nothing beside; asserts the bound. Return: bytes held at most. */
+/* Read in one push with nothing beside; asserts the bounds. Return: bytes held at most. */
 size_t stream_memory(const StreamKind *kind, const uint8_t *data, size_t len);
 
 /* All of them. */
