@@ -34,7 +34,7 @@ enum {
     /* Nesting of the description's JSON: structs in structs, subsections. Seen: 12. */
     QMIG_LIMIT_DESCRIPTION_DEPTH = 100,
     /* Device states by name of one stream, as JSON in memory: 1 for each value, 16 for each field
-       and structure, of some 64 bytes each. A PC costs some 200000, each vCPU 10000 of them. */
+       and structure; some 90 bytes each. A PC costs 100000, each vCPU 5000 of them. */
     QMIG_LIMIT_DEVICE_COST = 8 << 20,
     /* QEMU's source refuses return-path messages over 512 bytes. */
     QMIG_LIMIT_RP_MESSAGE = 512,

@@ -3,7 +3,8 @@
 """
 `qmig stream device --json` and `qmig stream desc --json` beside QEMU's own
 scripts/analyze-migration.py: every device, every field, every value, of streams that real QEMUs
-save. test-analyze-migration.py VERSION… [golden].
+save. test-analyze-migration.py VERSION | alone-VERSION | golden …; "alone" is a machine for each
+device that QEMU has, one after the other.
 
 The script is not ours and not here: $QMIG_QEMU_SOURCE names a source tree of QEMU, otherwise
 `test-vm/fetch-qemu --source` gets the script alone. The scripts of old versions cannot read all
@@ -12,6 +13,7 @@ that is new (and say so); of the newest, every stream has to be read.
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -50,6 +52,53 @@ ODD = ["-device", "cirrus-vga", "-device", "lsi53c895a", "-device", "megasas",
        "-device", "ipmi-bmc-sim,id=bmc", "-device", "isa-ipmi-kcs,bmc=bmc",
        "-device", "pci-serial", "-device", "pvpanic-pci", "-device", "vmgenid",
        "-device", "tpci200", "-device", "pcie-pci-bridge", "-device", "sb16,audiodev=none"]
+
+# One machine for each of these; no matter which of them a QEMU does not have.
+BACKENDS = [
+    "-drive", f"if=none,id=drive,{DRIVE}", "-chardev", "null,id=char", "-audiodev", "none,id=audio",
+    "-netdev", "user,id=net", "-object", "memory-backend-ram,id=mem,size=128M",
+    "-object", "memory-backend-ram,id=erst,size=128K",
+]
+BUSES = ["-device", "virtio-scsi-pci", "-device", "qemu-xhci", "-device", "intel-hda",
+         "-device", "virtio-serial-pci", "-device", "usb-ccid", "-device", "tpci200",
+         "-device", "ipmi-bmc-sim,id=bmc"]
+ALONE = {
+    "pc-q35": """
+        AC97,audiodev=audio ES1370,audiodev=audio hda-duplex,audiodev=audio
+        hda-micro,audiodev=audio hda-output,audiodev=audio ich9-intel-hda usb-audio,audiodev=audio
+        virtio-sound-pci,audiodev=audio
+        VGA ati-vga bochs-display cirrus-vga qxl qxl-vga ramfb secondary-vga virtio-gpu-pci
+        virtio-vga vmware-svga i2c-ddc
+        am53c974 dc390 ich9-ahci ide-cd ide-hd,drive=drive lsi53c810 lsi53c895a megasas
+        megasas-gen2 mptsas1068 nvme,drive=drive,serial=x piix3-ide piix4-ide pvscsi scsi-cd
+        scsi-hd,drive=drive sdhci-pci ufs virtio-blk-pci,drive=drive virtio-scsi-pci
+        e1000 e1000-82544gc e1000-82545em e1000e i82550 i82551 i82557a i82557b i82557c i82558a
+        i82558b i82559a i82559b i82559c i82559er i82562 i82801 igb ne2k_pci pcnet rtl8139 rocker
+        tulip virtio-net-pci,netdev=net vmxnet3
+        ich9-usb-ehci1 ich9-usb-ehci2 ich9-usb-uhci1 ich9-usb-uhci6 nec-usb-xhci pci-ohci
+        piix3-usb-uhci piix4-usb-uhci usb-ehci usb-bot usb-ccid usb-host usb-hub usb-kbd usb-mouse
+        usb-redir,chardev=char usb-serial,chardev=char usb-storage,drive=drive usb-tablet
+        usb-wacom-tablet usb-net,netdev=net ccid-card-passthru,chardev=char
+        cxl-downstream i82801b11-bridge ioh3420 pci-bridge,chassis_nr=1 pcie-pci-bridge
+        pcie-root-port pxb-pcie x3130-upstream xio3130-downstream
+        acpi-erst,memdev=erst amd-iommu edu i6300esb intel-iommu ipoctal232 ivshmem-plain,memdev=mem
+        pci-ipmi-bt,bmc=bmc pci-ipmi-kcs,bmc=bmc smbus-ipmi,bmc=bmc pci-serial,chardev=char
+        pci-serial-4x pci-testdev pvpanic-pci tpci200 uefi-vars-x64 vmclock vmcoreinfo vmgenid
+        pc-dimm,memdev=mem virtio-mem-pci,memdev=mem virtio-pmem-pci,memdev=mem
+        virtio-balloon-pci virtio-iommu-pci virtio-keyboard-pci virtio-mouse-pci
+        virtio-multitouch-pci virtio-rng-pci virtio-rtc-pci virtio-serial-pci virtio-tablet-pci
+        virtconsole,chardev=char virtserialport,chardev=char""",
+    "pc-i440fx": """
+        adlib,audiodev=audio cs4231a,audiodev=audio gus,audiodev=audio sb16,audiodev=audio
+        hyperv-testdev i8042 ib700 isa-applesmc isa-cirrus-vga isa-debug-exit
+        isa-debugcon,chardev=char isa-fdc isa-ide isa-ipmi-bt,bmc=bmc isa-ipmi-kcs,bmc=bmc
+        isa-parallel,chardev=char isa-serial,chardev=char isa-vga mc146818rtc ne2k_isa pc-testdev
+        pvpanic sga""",
+    "microvm": """
+        virtio-balloon-device virtio-blk-device,drive=drive virtio-gpu-device virtio-keyboard-device
+        virtio-mem,memdev=mem virtio-net-device,netdev=net virtio-pmem,memdev=mem virtio-rng-device
+        virtio-scsi-device virtio-serial-device virtio-sound-device,audiodev=audio""",
+}
 
 
 class Script:
@@ -251,7 +300,7 @@ def words_for(qemu, words):
 
 
 def save(qemu, name, words, run_s=0.3):
-    """Start that machine, let its firmware run a little, save it. Return: the path."""
+    """Start that machine, let its firmware run a little, save it. Return: the path. VmError."""
     directory = pathlib.Path(tempfile.mkdtemp(dir=SCRATCH))
     socket, stream, said_by_qemu = directory / "qmp", directory / name, directory / "stderr"
     with open(said_by_qemu, "wb") as stderr:
@@ -273,7 +322,7 @@ def save(qemu, name, words, run_s=0.3):
         qmp.close()
     except lib.vm.VmError as error:
         cleanup.end(process)
-        raise AssertionError(f"{name}: {error}: {said_by_qemu.read_text().strip()}") from None
+        raise lib.vm.VmError(f"{name}: {error}: {said_by_qemu.read_text().strip()}") from None
     finally:
         cleanup.end(process)
     return stream
@@ -349,6 +398,33 @@ def saved(version, name):
     return test
 
 
+def alone(version):
+    """A test: a machine for each device. What a QEMU refuses is told, no more."""
+    def test():
+        need_script(version)
+        qemu, compared = lib.qemu(version), 0
+        for machine, devices in ALONE.items():
+            kind = machine if machine == "microvm" else f"{machine}-{version}"
+            words = ["-machine", kind, "-m", "32M,slots=2,maxmem=1G", "-accel",
+                     "kvm" if lib.vm.kvm_works(qemu) else "tcg", *BACKENDS]
+            for device in devices.split():
+                name = f"{version}-{machine}-{device}"
+                buses = BUSES if machine != "microvm" else []
+                try:
+                    stream = save(qemu, name, [*words, *buses, "-device", device], run_s=0)
+                except lib.vm.VmError as error:
+                    reason = [line for line in str(error).splitlines()
+                              if name in line or not re.search("warning:|terminating on", line)]
+                    print(f"# not saved: {device}: {reason[-1]}"[:150])
+                    continue
+                make_findable(stream)
+                compare(stream)
+                stream.unlink()
+                compared += 1
+        check(compared > 100, f"most devices are compared: {compared}")
+    return test
+
+
 def golden():
     """The recorded streams that the script can read."""
     need_script("7.2")
@@ -378,6 +454,8 @@ def main():
     for word in sys.argv[1:]:
         if word == "golden":
             tests.append(("golden streams", golden))
+        elif word.startswith("alone-"):
+            tests.append((f"{word}", alone(word.removeprefix("alone-"))))
         else:
             tests += [(f"{word} {name}", saved(word, name)) for name in machines(word)]
     lib.run_tests([*tests, ("compared", tally)])
