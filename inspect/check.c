@@ -135,7 +135,7 @@ add_block(Check *c, const struct qmig_event_ram_block *entry)
     if (block->received == NULL) {
         block->n_pages = 0;
     }
-    if (entry->mapped_version != 0 && block->received != NULL) {
+    if (entry->pages_offset != 0 && block->received != NULL) {
         memset(block->received, 0xff, block->n_pages / 8 + 1);
         block->n_received = block->n_pages;
     }
