@@ -150,8 +150,11 @@ def is_loaded_when_converted(r, qemus):
     if r.caps & NOT_CONVERTED:
         return
     qemu = qemus[r.scenario.destination or r.scenario.source]
-    # Without a configuration section nothing in the stream says that it is mapped-ram.
-    can_map = qemu.at_least("9.0") and "migration.send-configuration=off" not in r.scenario.devices
+    words = " ".join(r.scenario.devices)
+    # Without a configuration section nothing in the stream says that it is mapped-ram; memory
+    # that never came (unplugged, of virtio-mem) is refused there.
+    can_map = (qemu.at_least("9.0") and "send-configuration=off" not in words
+               and "virtio-mem" not in words)
     forms = ["stream", *(["mapped-ram"] if can_map else [])]
     for form in forms:
         with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="qmig-load-") as scratch:
