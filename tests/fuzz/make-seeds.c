@@ -7,11 +7,13 @@
 #include "compress/codec.h"
 #include "compress/inflate.h"
 #include "compress/xbzrle.h"
+#include "save/writer.h"
 #include "tests/fuzz/thin.h"
 #include "tests/lib/sample-stream.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char *golden_dir, *corpus_dir;
 static GHashTable *saved; /* target and checksum */
@@ -205,6 +207,57 @@ save_continuous(void)
     }
 }
 
+/* The hand-made precopy stream in a save file of small chunks. */
+static void
+save_save_files(void)
+{
+    static const char *const names[] = { "none", "lz4", "zstd" };
+
+    for (unsigned codec = 0; codec < QMIG_SAVE_N_CODECS; codec++) {
+        QmigSaveConfig config = { .codec = codec, .threads = 1, .chunk_size = 8192 };
+        g_autoptr(GByteArray) stream = sample_precopy();
+        g_autoptr(GByteArray) bytes = g_byte_array_new();
+        g_auto(QmigSaveInfo) info = { 0 };
+        FILE *file = tmpfile();
+        g_autoptr(QmigSaveWriter) w = qmig_save_writer_new(fileno(file), &config, NULL);
+
+        qmig_save_info_init(&info);
+        for (size_t at = 0, len; at < stream->len; at += len) {
+            uint8_t *room = qmig_save_writer_room(w, &len, NULL);
+            len = MIN(len, stream->len - at);
+            memcpy(room, stream->data + at, len);
+            qmig_save_writer_add(w, len);
+        }
+        g_assert_true(qmig_save_writer_finish(w, &info, NULL));
+        g_byte_array_set_size(bytes, (guint)qmig_save_writer_written(w));
+        g_assert_cmpint(pread(fileno(file), bytes->data, bytes->len, 0), ==, bytes->len);
+        save("save", names[codec], bytes->data, bytes->len);
+        fclose(file);
+    }
+}
+
+static void
+save_timelines(void)
+{
+    static const char *const lines[] = {
+        "{\"format\":\"qmig-capture\",\"version\":1,\"started\":\"2026-11-21T08:00:00Z\"}\n"
+        "{\"t\":0,\"channel\":0,\"open\":\"main\"}\n"
+        "{\"t\":5,\"channel\":0,\"forward\":600}\n"
+        "{\"t\":12,\"channel\":1,\"open\":\"multifd\",\"id\":0}\n"
+        "{\"t\":20,\"channel\":1,\"forward\":200}\n"
+        "{\"t\":25,\"channel\":0,\"reverse\":24}\n"
+        "{\"t\":30,\"channel\":0,\"forward\":400}\n"
+        "{\"t\":90,\"channel\":0,\"eof\":\"forward\"}\n"
+        "{\"t\":95,\"channel\":1,\"reset\":\"forward\"}\n",
+        "{\"format\":\"qmig-capture\",\"version\":1}\n"
+        "{\"t\":0,\"channel\":0,\"open\":\"main\"}\n"
+        "{\"t\":5,\"channel\":0,\"forward\":60",
+    };
+
+    save("timeline", "whole", lines[0], strlen(lines[0]));
+    save("timeline", "crashed", lines[1], strlen(lines[1]));
+}
+
 static void
 save_texts(void)
 {
@@ -255,6 +308,8 @@ main(int argc, char **argv)
     save_channels();
     save_codes();
     save_continuous();
+    save_save_files();
+    save_timelines();
     save_texts();
     g_hash_table_unref(saved);
     return 0;
