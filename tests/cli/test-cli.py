@@ -129,7 +129,8 @@ def wrong_values_are_refused():
              (("--listen=tcp:localhost",), "\"tcp:localhost\": no port"),
              (("--listen=unix:/" + "x" * 200,), "wanted 1 to 107"),
              (("--direct", "--plugin=null"), "--direct goes without proxy"),
-             (("--direct", "--listen=/tmp/x"), "--direct goes without proxy")]
+             (("--direct", "--listen=/tmp/x"), "--direct goes without proxy"),
+             (("--direct", "--record=/tmp/x"), "--direct goes without proxy")]
     for options, text in cases:
         done = Run("migrate", *options, "/nonexistent/a", "/nonexistent/b").expect(1, text)
         check(done.out == "", f"nothing on stdout: {done}")
@@ -529,6 +530,37 @@ def proxy_ends_on_signals():
                 check(not os.listdir(path), f"no socket is left: {os.listdir(path)}")
 
 
+def proxy_records_nothing():
+    """A capture never goes over something, and one without a connection leaves nothing."""
+    with scratch() as path:
+        os.mkdir(path / "used")
+        (path / "used" / "file").touch()
+        addresses = f"--listen=unix:{path}/in", f"--connect=unix:{path}/out"
+        Run("proxy", *addresses, f"--record={path}/used").expect(1, "a new or empty directory")
+        Run("proxy", *addresses, f"--record={path}/no/new").expect(1, "No such file")
+        with Proxy(*addresses, f"--record={path}/new") as proxy:
+            check(proxy.listening() and (path / "new" / "timeline.jsonl").exists(), proxy.err)
+            proxy.end(signal.SIGTERM)
+        check(os.listdir(path) == ["used"], f"nothing is left: {os.listdir(path)}")
+
+
+def replay_reads_its_input_first():
+    """What is no capture, or damaged, is exit 1; a destination that is not there is exit 3."""
+    with scratch() as path:
+        to = f"--to=unix:{path}/in"
+        Run("stream", "replay", "/nonexistent").expect(1, "--to is needed")
+        Run("stream", "replay", "/nonexistent", "--to=nowhere").expect(1, "expected unix:PATH")
+        Run("stream", "replay", "/nonexistent", to).expect(1, "/nonexistent")
+        Run("stream", "replay", str(path), to).expect(1, "no capture")
+        Run("stream", "replay", str(path), to, "--timeout=-1").expect(1, "out of range")
+        (path / "0-main.forward").write_bytes(b"QEVM\0\0\0\3")
+        (path / "timeline.jsonl").write_text("{}\n")
+        Run("stream", "replay", str(path), to).expect(1, "timeline.jsonl:1: no ")
+        (path / "timeline.jsonl").unlink()
+        done = Run("stream", "replay", str(path), to, "--json").expect(3, "main channel: unix:")
+        check(json.loads(done.out)["loaded"] is False, done.out)
+
+
 def proxy_tells_its_port():
     """tcp port 0: the line on stderr has the port, and somebody listens there."""
     with Proxy("--listen=tcp:127.0.0.1:0", "--connect=tcp:127.0.0.1:1") as proxy:
@@ -651,6 +683,8 @@ TESTS = [
     ("proxy: a destination that is not there is exit 3 and named", proxy_names_lost_destination),
     ("proxy: SIGTERM, SIGINT and SIGHUP are exit 4, and no socket is left", proxy_ends_on_signals),
     ("proxy: tells the port the kernel chose", proxy_tells_its_port),
+    ("proxy: --record wants a new place, and leaves none empty", proxy_records_nothing),
+    ("stream replay: reads its input before it connects", replay_reads_its_input_first),
     ("plugins lists the built-in ones and knows no others", plugins_are_listed),
     ("status of a real QEMU", status_of_real_qemu),
     ("caps of a real QEMU lists all it has", caps_of_real_qemu),

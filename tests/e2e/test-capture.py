@@ -7,6 +7,7 @@ byte, and never does more than one guest run.
 """
 import json
 import os
+import pathlib
 import shutil
 import sys
 import time
@@ -63,6 +64,14 @@ def start_postcopy(side):
     side.cmd("migrate-start-postcopy")
 
 
+def proxy_between(address, destination, capture):
+    """Start a proxy that records."""
+    proxy = lib.start("proxy", "--listen", address, "--connect", destination, "--record", capture,
+                      "--json")
+    check("listening" in proxy.stderr.readline(), "the proxy listens")
+    return proxy
+
+
 def record(p, capabilities, parameters, return_path=True):
     """Migrate through a recording proxy. Return: the capture, the proxy's report."""
     capture, address = f"{lib.SCRATCH.name}/capture", f"unix:{p.dir}/proxy.sock"
@@ -71,9 +80,7 @@ def record(p, capabilities, parameters, return_path=True):
     destination = listen(p, capabilities, parameters)
     prepare(p.src, [*capabilities, *(["return-path"] if return_path else [])],
             {**parameters, "max-bandwidth": (20 << 20) if postcopy else 0})
-    proxy = lib.start("proxy", "--listen", address, "--connect", destination, "--record", capture,
-                      "--json")
-    check("listening" in proxy.stderr.readline(), "the proxy listens")
+    proxy = proxy_between(address, destination, capture)
     p.src.cmd("migrate", uri=address)
     if postcopy:
         start_postcopy(p.src)
@@ -206,6 +213,44 @@ def migrate_records():
               f"a directory in use is refused before: {done.code} {done.err}")
 
 
+def recovery():
+    """A postcopy migration whose link breaks goes on through a second proxy; both are recorded."""
+    with pair(workload={**WORKLOAD, "ws": "64M"}) as p:
+        p.wait_ticking(p.src)
+        captures = [f"{p.dir}/capture{n}" for n in (1, 2)]
+        addresses = [(f"unix:{p.dir}/proxy{n}.sock", f"unix:{p.dir}/destination{n}.sock")
+                     for n in (1, 2)]
+        prepare(p.dst, ["postcopy-ram"], {})
+        prepare(p.src, ["postcopy-ram"], {"max-bandwidth": 20 << 20,
+                                          "max-postcopy-bandwidth": 4 << 20})
+        p.dst.cmd("migrate-incoming", uri=addresses[0][1])
+        proxy = proxy_between(*addresses[0], captures[0])
+        p.src.cmd("migrate", uri=addresses[0][0])
+        start_postcopy(p.src)
+        wait_status(p.src, "postcopy-active", "source")
+        time.sleep(0.5)
+        proxy.terminate()
+        check(lib.finish(proxy).code == 4, "the first proxy ends by a signal")
+        wait_status(p.src, "postcopy-paused", "source")
+        wait_status(p.dst, "postcopy-paused", "destination")
+        p.dst.cmd("migrate-recover", uri=addresses[1][1])
+        proxy = proxy_between(*addresses[1], captures[1])
+        p.src.cmd("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
+        p.src.cmd("migrate", uri=addresses[1][0], resume=True)
+        wait_status(p.src, "completed", "source")
+        done = lib.finish(proxy)
+        check(done.code == 0, f"second proxy: exit 0, got {done.code}: {done.err}")
+        wait_status(p.dst, "completed", "destination")
+        whole(p, "recovered")
+        for capture, kind, first in ((captures[0], "main", b"QEVM"),
+                                     (captures[1], "recovery", b"\x08")):
+            stream = pathlib.Path(f"{capture}/0-{kind}.forward")
+            check(stream.read_bytes().startswith(first), f"{stream} begins with {first}")
+        sent = done.report()["channels"][0]
+        check(stream.stat().st_size == sent["bytes_forward"], f"all of the recovery: {sent}")
+        runs_alone(p)
+
+
 MULTIFD = {"multifd-channels": 2}
 TESTS = [
     (f"{VERSION}: plain, recorded and replayed", both_ways(["main"])),
@@ -217,6 +262,7 @@ TESTS = [
     (f"{VERSION}: without return path", no_return_path),
     (f"{VERSION}: files, pipes, and what was cut", single_streams),
     (f"{VERSION}: qmig migrate --record", migrate_records),
+    (f"{VERSION}: a recovery, recorded by a second proxy", recovery),
 ]
 if VERSION != "7.2":
     # Machines of today open the preempt channel late.
