@@ -366,21 +366,17 @@ class Recording:
     def snapshot(self):
         """background-snapshot: the stream stands for its begin, while the guest goes on."""
         self.begin(with_destination=False)
-        # `cont` amid a snapshot aborts QEMU when it has SCSI devices (scsi-bus.c, running).
-        goes_on = not self.scenario.devices
-        if goes_on:
-            self.source.cmd("stop")
-        else:
-            self.source.quiet()
+        self.source.cmd("stop")
         self.truth()
-        self.source.parameters(**{"max-bandwidth": 4 * MIB})
+        self.source.parameters(**{"max-bandwidth": MIB})
         before = self.source.peek(COUNTED)
         self.source.cmd("migrate", uri=f"exec:cat > {self.out}/stream")
-        self.source.wait(["active", "completed"])
-        if goes_on:
-            self.source.cmd("cont")
+        # Memory is guarded before the first page goes out, but after "active".
+        self.source.wait(["active", "completed"], ready=lambda answer: any(
+            answer.get("ram", {}).get(kind) for kind in ("normal", "duplicate")))
+        self.source.cmd("cont")
         self.source.wait(["completed"], 60)
-        self.meta["guest_went_on"] = not goes_on or self.source.peek(COUNTED) != before
+        self.meta["guest_went_on"] = self.source.peek(COUNTED) != before
 
     def postcopy(self):
         """Some passes, then the destination goes on and asks for pages."""
