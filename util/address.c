@@ -61,6 +61,13 @@ parse_tcp(const char *text, GError **error)
     if (n >= 2 && host[0] == '[' && host[n - 1] == ']') {
         host[n - 1] = '\0';
         memmove(host, host + 1, n - 1);
+        if (strpbrk(host, "[]") != NULL || strchr(host, ':') == NULL) {
+            qmig_set_error(
+                error, QMIG_ERROR_CONFIG,
+                "address: \"tcp:%s\": only an IPv6 address goes into brackets; " FORMS,
+                text);
+            return NULL;
+        }
     } else if (strchr(host, ':') != NULL) {
         qmig_set_error(error, QMIG_ERROR_CONFIG,
                        "address: \"tcp:%s\": an IPv6 address needs brackets; " FORMS,

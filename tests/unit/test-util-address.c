@@ -41,10 +41,11 @@ test_refuse(void)
 {
     g_autofree char *name = g_strnfill(200, 'x');
     g_autofree char *path = g_strconcat("unix:/", name, NULL);
-    const char *const texts[] = { "",           "host",          "tcp:host",
-                                  "tcp:host:",  "tcp:host:-1",   "tcp:host:65536",
-                                  "tcp:::1:44", "tcp:host:http", "unix:",
-                                  path };
+    const char *const texts[] = {
+        "",           "tcp:[[]]:1",    "tcp:[host]:1", "host",
+        "tcp:host",   "tcp:host:",     "tcp:host:-1",  "tcp:host:65536",
+        "tcp:::1:44", "tcp:host:http", "unix:",        path
+    };
 
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_autoptr(GError) error = NULL;
