@@ -6,6 +6,7 @@
 #include "compress/xbzrle.h"
 #include "inspect/devices.h"
 #include "inspect/multifd-pages.h"
+#include "inspect/page-set.h"
 #include "stream/device.h"
 #include "util/cursor.h"
 #include "util/error.h"
@@ -27,8 +28,8 @@ enum {
 /* What has come of a block. */
 typedef struct {
     char *name;
-    uint64_t n_pages, n_received, page_size;
-    uint8_t *received; /* a bit for each page: its content is known */
+    uint64_t page_size;
+    QmigPageSet received; /* pages whose content is known */
 } Block;
 
 typedef struct {
@@ -52,7 +53,7 @@ block_free(gpointer data)
     Block *block = data;
 
     g_free(block->name);
-    g_free(block->received);
+    qmig_page_set_clear(&block->received);
     g_free(block);
 }
 
@@ -130,28 +131,17 @@ add_block(Check *c, const struct qmig_event_ram_block *entry)
 
     block->name = g_strdup(announced->name);
     block->page_size = announced->page_size;
-    block->n_pages = announced->used_length / announced->page_size;
-    block->received = g_try_malloc0(block->n_pages / 8 + 1);
-    if (block->received == NULL) {
-        block->n_pages = 0;
-    }
-    if (entry->pages_offset != 0 && block->received != NULL) {
-        memset(block->received, 0xff, block->n_pages / 8 + 1);
-        block->n_received = block->n_pages;
+    qmig_page_set_init(&block->received, announced->used_length / announced->page_size);
+    if (entry->pages_offset != 0) {
+        qmig_page_set_add_all(&block->received);
     }
     g_ptr_array_add(c->blocks, block);
-}
-
-static bool
-is_received(const Block *block, uint64_t page)
-{
-    return page < block->n_pages && (block->received[page / 8] >> page % 8 & 1);
 }
 
 static void
 receive(Check *c, const char *channel, uint64_t offset, Block *block, uint64_t page)
 {
-    bool before = is_received(block, page);
+    bool before = qmig_page_set_has(&block->received, page);
 
     if (before && c->postcopy) {
         qmig_check_add(c->check, "error", channel, offset, block->name,
@@ -160,10 +150,7 @@ receive(Check *c, const char *channel, uint64_t offset, Block *block, uint64_t p
                        "that",
                        page * block->page_size);
     }
-    if (!before && page < block->n_pages) {
-        block->received[page / 8] |= (uint8_t)(1 << page % 8);
-        block->n_received++;
-    }
+    qmig_page_set_add(&block->received, page);
 }
 
 static void
@@ -178,7 +165,7 @@ on_page(Check *c, const char *channel, const struct qmig_event *ev)
         if (qmig_xbzrle_check(page->data, page->length, block->page_size) < 0) {
             qmig_check_add(c->check, "error", channel, ev->offset, block->name,
                            "page 0x%" PRIx64 ": malformed XBZRLE code", page->offset);
-        } else if (!is_received(block, number)) {
+        } else if (!qmig_page_set_has(&block->received, number)) {
             qmig_check_add(c->check, "error", channel, ev->offset, block->name,
                            "page 0x%" PRIx64 ": XBZRLE over a page that never came",
                            page->offset);
@@ -246,7 +233,8 @@ on_packet(Check *c, const QmigReaderChannel *channel, const struct qmig_event *e
         return;
     }
     for (uint32_t i = 0; i < p->normal_pages + p->zero_pages; i++) {
-        if (block == NULL || p->offsets[i] / block->page_size >= block->n_pages ||
+        if (block == NULL ||
+            p->offsets[i] / block->page_size >= block->received.n_pages ||
             p->offsets[i] % block->page_size != 0) {
             qmig_check_add(c->check, "error", channel->name, ev->offset, p->block,
                            "page 0x%" PRIx64 " is none of this block", p->offsets[i]);
@@ -274,14 +262,11 @@ on_discard(Check *c, const char *channel, const struct qmig_event *ev)
            qmig_cursor_be64(&cur, &length)) {
         uint64_t first = start / block->page_size, n = length / block->page_size;
 
-        if (first > block->n_pages || n > block->n_pages - first) {
+        if (first > block->received.n_pages || n > block->received.n_pages - first) {
             block = NULL;
             break;
         }
-        for (uint64_t page = first; page < first + n; page++) {
-            block->n_received -= is_received(block, page);
-            block->received[page / 8] &= (uint8_t) ~(1 << page % 8);
-        }
+        qmig_page_set_remove(&block->received, first, n);
     }
     if (block == NULL) {
         qmig_check_add(c->check, "error", channel, ev->offset, name,
@@ -295,10 +280,11 @@ judge_blocks(Check *c)
     for (guint i = 0; i < c->blocks->len; i++) {
         const Block *block = g_ptr_array_index(c->blocks, i);
 
-        if (block->n_received < block->n_pages && !c->ignore_shared) {
+        if (block->received.count < block->received.n_pages && !c->ignore_shared) {
             qmig_check_add(c->check, c->postcopy ? "error" : "warning", "main", 0,
                            block->name, "%" PRIu64 " of %" PRIu64 " pages never came",
-                           block->n_pages - block->n_received, block->n_pages);
+                           block->received.n_pages - block->received.count,
+                           block->received.n_pages);
         }
     }
 }
@@ -489,8 +475,9 @@ list_needs(Check *c)
         JsonObject *entry = json_object_new_object();
 
         json_object_object_add(entry, "name", json_object_new_string(block->name));
-        json_object_object_add(entry, "length",
-                               json_object_new_uint64(block->n_pages * block->page_size));
+        json_object_object_add(
+            entry, "length",
+            json_object_new_uint64(block->received.n_pages * block->page_size));
         json_object_array_add(blocks, entry);
         json_object_object_add(needs, "page_size",
                                json_object_new_uint64(block->page_size));

@@ -6,6 +6,7 @@
 #include "compress/xbzrle.h"
 #include "compress/zero.h"
 #include "inspect/multifd-pages.h"
+#include "inspect/page-set.h"
 #include "util/auto.h"
 #include "util/cursor.h"
 #include "util/error.h"
@@ -20,10 +21,9 @@ typedef struct {
     char *name;
     uint64_t length;
     uint32_t page_size;
-    uint8_t *memory;   /* mapping of length bytes, or NULL when length is 0 */
-    uint8_t *received; /* a bit for each page */
-    uint8_t *written;  /* a bit for each page: the file is not a hole there */
-    uint64_t n_received;
+    uint8_t *memory; /* mapping of length bytes, or NULL when length is 0 */
+    QmigPageSet received;
+    QmigPageSet written; /* the file is not a hole there */
 } Block;
 
 struct QmigGuestRam {
@@ -43,8 +43,8 @@ block_free(gpointer data)
         munmap(block->memory, block->length);
     }
     g_free(block->name);
-    g_free(block->received);
-    g_free(block->written);
+    qmig_page_set_clear(&block->received);
+    qmig_page_set_clear(&block->written);
     g_free(block);
 }
 
@@ -113,22 +113,22 @@ add_block(QmigGuestRam *ram, const struct qmig_block *announced, GError **error)
     Block *block = g_new0(Block, 1);
     g_autofree char *path = NULL;
     g_auto(QmigFd) fd = open_file(ram, announced->name, &path);
-    uint64_t n_bytes = (announced->used_length / announced->page_size + 8) / 8;
+    uint64_t n_pages = announced->used_length / announced->page_size + 1;
 
     block->name = g_strdup(announced->name);
     block->page_size = announced->page_size;
+    qmig_page_set_init(&block->received, n_pages);
+    qmig_page_set_init(&block->written, n_pages);
     g_ptr_array_add(ram->blocks, block);
     if (fd < 0 || ftruncate(fd, (off_t)announced->used_length) < 0) {
         return qmig_set_error_errno(error, errno,
                                     "%s: %" PRIu64 " bytes for block \"%s\"", path,
                                     announced->used_length, announced->name);
     }
-    block->received = g_try_malloc0(n_bytes);
-    block->written = g_try_malloc0(n_bytes);
     if (announced->used_length > 0) {
         void *memory = mmap(NULL, announced->used_length, PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_NORESERVE, fd, 0);
-        if (memory == MAP_FAILED || block->received == NULL || block->written == NULL) {
+        if (memory == MAP_FAILED) {
             return qmig_set_error(error, QMIG_ERROR_LIMIT,
                                   "block \"%s\": no room for its %" PRIu64 " bytes",
                                   announced->name, announced->used_length);
@@ -139,36 +139,17 @@ add_block(QmigGuestRam *ram, const struct qmig_block *announced, GError **error)
     return true;
 }
 
-static bool
-get_bit(const uint8_t *bits, uint64_t i)
-{
-    return bits[i / 8] >> i % 8 & 1;
-}
-
-static void
-set_bit(uint8_t *bits, uint64_t i)
-{
-    bits[i / 8] |= (uint8_t)(1 << i % 8);
-}
-
-static void
-receive(Block *block, uint64_t page)
-{
-    block->n_received += !get_bit(block->received, page);
-    set_bit(block->received, page);
-}
-
 static void
 fill_page(Block *block, uint64_t offset, uint8_t fill)
 {
     uint64_t page = offset / block->page_size;
 
     /* A hole is zero already. */
-    if (fill != 0 || get_bit(block->written, page)) {
+    if (fill != 0 || qmig_page_set_has(&block->written, page)) {
         memset(block->memory + offset, fill, block->page_size);
-        set_bit(block->written, page);
+        qmig_page_set_add(&block->written, page);
     }
-    receive(block, page);
+    qmig_page_set_add(&block->received, page);
 }
 
 static void
@@ -176,21 +157,22 @@ copy_page(Block *block, uint64_t offset, const uint8_t *data)
 {
     uint64_t page = offset / block->page_size;
 
-    if (!get_bit(block->written, page) && qmig_is_zero(data, block->page_size)) {
-        receive(block, page);
+    if (!qmig_page_set_has(&block->written, page) &&
+        qmig_is_zero(data, block->page_size)) {
+        qmig_page_set_add(&block->received, page);
         return;
     }
     memcpy(block->memory + offset, data, block->page_size);
-    set_bit(block->written, page);
-    receive(block, page);
+    qmig_page_set_add(&block->written, page);
+    qmig_page_set_add(&block->received, page);
 }
 
 /* A page was written in place. */
 static void
 receive_written(Block *block, uint64_t offset)
 {
-    set_bit(block->written, offset / block->page_size);
-    receive(block, offset / block->page_size);
+    qmig_page_set_add(&block->written, offset / block->page_size);
+    qmig_page_set_add(&block->received, offset / block->page_size);
 }
 
 static bool
@@ -264,7 +246,7 @@ static void
 receive_all(Block *block)
 {
     for (uint64_t page = 0; page < block->length / block->page_size; page++) {
-        receive(block, page);
+        qmig_page_set_add(&block->received, page);
     }
 }
 
@@ -290,12 +272,9 @@ discard(QmigGuestRam *ram, const struct qmig_event_command *cmd, GError **error)
                                   " in block \"%s\" of 0x%" PRIx64,
                                   length, start, name, block->length);
         }
-        for (uint64_t at = start; at < start + length; at += block->page_size) {
-            uint64_t page = at / block->page_size;
-
-            block->n_received -= get_bit(block->received, page);
-            block->received[page / 8] &= (uint8_t) ~(1 << page % 8);
-        }
+        qmig_page_set_remove(&block->received, start / block->page_size,
+                             length / block->page_size +
+                                 (length % block->page_size != 0));
     }
     return true;
 }
@@ -385,7 +364,7 @@ qmig_guest_ram_has(const QmigGuestRam *ram, unsigned i, uint64_t page)
 {
     const Block *block = g_ptr_array_index(ram->blocks, i);
 
-    return get_bit(block->received, page);
+    return qmig_page_set_has(&block->received, page);
 }
 
 QmigGuestBlock
@@ -399,6 +378,6 @@ qmig_guest_ram_block(const QmigGuestRam *ram, unsigned i)
         .page_size = block->page_size,
         .memory = block->memory,
         .n_pages = block->length / block->page_size,
-        .n_received = block->n_received,
+        .n_received = block->received.count,
     };
 }

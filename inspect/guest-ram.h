@@ -2,7 +2,7 @@
 /*
  * The guest's memory, rebuilt from page records: a sparse file for each block, mapped.
  *
- * Memory: what the kernel keeps of the files, and two bits for each page.
+ * Memory: what the kernel keeps of the files, and two bits for each page that came.
  */
 #ifndef QMIG_INSPECT_GUEST_RAM_H
 #define QMIG_INSPECT_GUEST_RAM_H

@@ -43,6 +43,36 @@ save_array(const char *target, const char *name, GByteArray *bytes)
     g_byte_array_unref(bytes);
 }
 
+/* A block that claims 8 TiB, one page, and all of it discarded again and again. */
+static GByteArray *
+terabytes_discarded(void)
+{
+    const uint64_t length = UINT64_C(8) << 40;
+    GByteArray *out = g_byte_array_new();
+
+    put_head(out);
+    put_start(out, 1, "ram", 4);
+    put_be64(out, length | 0x04);
+    put_cstr(out, "pc.ram");
+    put_be64(out, length);
+    put_be64(out, 0x02);
+    put_cstr(out, "pc.ram");
+    put_u8(out, 0);
+    put_be64(out, 0x10);
+    put_footer(out, 1);
+    for (int i = 0; i < 100; i++) {
+        put_u8(out, 0x08);
+        put_be16(out, 6);
+        put_be16(out, 25);
+        put_u8(out, 0);
+        put_cstr(out, "pc.ram");
+        put_u8(out, 0);
+        put_be64(out, 4096);
+        put_be64(out, length - 4096);
+    }
+    return out;
+}
+
 static void
 save_samples(void)
 {
@@ -52,6 +82,7 @@ save_samples(void)
     save_array("decoder", "sample-mapped-ram", sample_mapped_ram());
     save_array("decoder", "sample-colo", sample_colo());
     save_array("decoder", "sample-bare", sample_bare());
+    save_array("decoder", "terabytes-discarded", terabytes_discarded());
     save_array("recovery", "sample", sample_recovery());
     save_array("preempt", "sample", sample_preempt());
 }
