@@ -33,6 +33,10 @@ enum {
     QMIG_LIMIT_DESCRIPTIONS = 64,
     /* Nesting of the description's JSON: structs in structs, subsections. Seen: 12. */
     QMIG_LIMIT_DESCRIPTION_DEPTH = 100,
+    /* The description's JSON in memory: 16 for each object, 8 for each list, 1 for each comma; some
+       50 bytes each (an empty object, three bytes of text, takes 800). A PC's costs 35000, each
+       vCPU 3000 of them. */
+    QMIG_LIMIT_DESCRIPTION_COST = 8 << 20,
     /* Device states by name of one stream, as JSON in memory: 1 for each value, 16 for each field
        and structure; some 90 bytes each. A PC costs 100000, each vCPU 5000 of them. */
     QMIG_LIMIT_DEVICE_COST = 8 << 20,

@@ -27,15 +27,34 @@ static JsonObject *read_state(Reading *r, JsonObject *described, GError **error)
 typedef struct json_tokener JsonTokener;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(JsonTokener, json_tokener_free)
 
+/* What the text will take in memory, before it does; see QMIG_LIMIT_DESCRIPTION_COST. Those
+ * inside of strings count, too: names have few. */
+static uint64_t
+description_cost(const char *json, uint64_t length)
+{
+    uint64_t cost = 0;
+
+    for (uint64_t i = 0; i < length; i++) {
+        cost += json[i] == ',' ? 1 : json[i] == '{' ? 16 : json[i] == '[' ? 8 : 0;
+    }
+    return cost;
+}
+
 JsonObject *
 qmig_description_parse(const char *json, uint64_t length, GError **error)
 {
     g_autoptr(JsonTokener) tok = json_tokener_new_ex(QMIG_LIMIT_DESCRIPTION_DEPTH);
     g_autoptr(JsonObject) description = NULL;
 
-    if (length <= QMIG_LIMIT_TAIL) {
-        description = json_tokener_parse_ex(tok, json, (int)length);
+    if (length > QMIG_LIMIT_TAIL ||
+        description_cost(json, length) > QMIG_LIMIT_DESCRIPTION_COST) {
+        qmig_set_error(error, QMIG_ERROR_LIMIT,
+                       "description: %" PRIu64 " bytes of JSON with more objects and "
+                       "values than any machine has (QMIG_LIMIT_DESCRIPTION_COST)",
+                       length);
+        return NULL;
     }
+    description = json_tokener_parse_ex(tok, json, (int)length);
     if (!json_object_is_type(description, json_type_object)) {
         qmig_set_error(error, QMIG_ERROR_PROTOCOL,
                        "description: %s at byte %zu of %" PRIu64,

@@ -26,7 +26,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The description's text, parsed. Errors: PROTOCOL: no JSON object, or nested too deeply. */
+/* The description's text, parsed. Errors: PROTOCOL: no JSON object, or nested
+ * too deeply; LIMIT: it would take too much memory. */
 JsonObject *qmig_description_parse(const char *json, uint64_t length,
                                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

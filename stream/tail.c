@@ -3,6 +3,7 @@
 #include "stream/tail.h"
 
 #include "stream/bounds.h"
+#include "stream/device.h"
 #include "stream/format.h"
 #include "stream/qmig-event.h"
 #include "util/auto.h"
@@ -13,9 +14,6 @@
 
 /* EOF byte, type byte, be32 length. */
 enum { DESCRIPTION_HEAD = 6 };
-
-typedef struct json_tokener JsonTokener;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(JsonTokener, json_tokener_free)
 
 static void
 clear_device(gpointer data)
@@ -29,20 +27,6 @@ void
 qmig_tail_clear(QmigTail *tail)
 {
     g_clear_pointer(&tail->devices, g_array_unref);
-}
-
-static JsonObject *
-parse_description(const uint8_t *data, size_t len, GError **error)
-{
-    g_autoptr(JsonTokener) tok = json_tokener_new_ex(QMIG_LIMIT_DESCRIPTION_DEPTH);
-    JsonObject *json = json_tokener_parse_ex(tok, (const char *)data, (int)len);
-
-    if (json == NULL) {
-        qmig_set_error(error, QMIG_ERROR_PROTOCOL, "description: %s at byte %zu of %zu",
-                       json_tokener_error_desc(json_tokener_get_error(tok)),
-                       json_tokener_get_parse_end(tok), len);
-    }
-    return json;
 }
 
 /* A non-negative integer member; @fallback when absent. False when it is something else. */
@@ -219,7 +203,8 @@ qmig_tail_parse(const uint8_t *data, size_t eof_at, size_t len, bool footers,
 
     g_return_val_if_fail(len >= parsed.json, false);
     parsed.json_len = len - parsed.json;
-    description = parse_description(data + parsed.json, parsed.json_len, error);
+    description = qmig_description_parse((const char *)data + parsed.json,
+                                         parsed.json_len, error);
     if (description == NULL) {
         return false;
     }

@@ -232,6 +232,25 @@ test_deep(void)
     expect_error(json->str, "", "description: nesting");
 }
 
+/* Three bytes of text that take 800 of memory, and five that take 100. */
+static void
+test_dense(void)
+{
+    static const char *const units[] = { "{},", "1e10," };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(units); i++) {
+        g_autoptr(GString) json = g_string_new("{\"devices\":[");
+        g_autoptr(GError) error = NULL;
+
+        while (json->len < QMIG_LIMIT_TAIL - 100) {
+            g_string_append(json, units[i]);
+        }
+        g_string_append(json, "0]}");
+        g_assert_null(qmig_description_parse(json->str, json->len, &error));
+        g_assert_error(error, QMIG_ERROR, QMIG_ERROR_LIMIT);
+    }
+}
+
 static void
 test_index(void)
 {
@@ -268,6 +287,7 @@ main(int argc, char **argv)
     g_test_add_func("/device/what-does-not-fit-is-rejected-with-its-place", test_hostile);
     g_test_add_func("/device/values-without-bytes-are-bounded", test_budget);
     g_test_add_func("/device/deep-descriptions-are-refused", test_deep);
+    g_test_add_func("/device/descriptions-that-take-much-memory-are-refused", test_dense);
     g_test_add_func("/device/devices-are-found-by-name-and-instance", test_index);
     return g_test_run();
 }
