@@ -228,7 +228,8 @@ read_value(Reading *r, JsonObject *field, const char *name, JsonObject **value,
     uint64_t size = get_number(field, "size", UINT64_MAX);
     const uint8_t *begin = r->c.p, *data;
 
-    if (!spend(r, COST_VALUE, error)) {
+    /* No byte of the section bounds how many there are of those without bytes. */
+    if (!spend(r, size > 0 ? COST_VALUE : COST_OBJECT, error)) {
         return false;
     }
     if (size > qmig_cursor_left(&r->c)) {
