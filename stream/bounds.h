@@ -37,8 +37,9 @@ enum {
        50 bytes each (an empty object, three bytes of text, takes 800). A PC's costs 35000, each
        vCPU 3000 of them. */
     QMIG_LIMIT_DESCRIPTION_COST = 8 << 20,
-    /* Device states by name of one stream, as JSON in memory: 1 for each value (16 for one without bytes), 16 for each field
-       and structure; some 90 bytes each. A PC costs 100000, each vCPU 5000 of them. */
+    /* Device states by name of one stream, as JSON in memory: 1 for each value (16 for one without
+       bytes), 16 for each field and structure; some 90 bytes each. A PC costs 100000, each vCPU
+       5000 of them. */
     QMIG_LIMIT_DEVICE_COST = 8 << 20,
     /* QEMU's source refuses return-path messages over 512 bytes. */
     QMIG_LIMIT_RP_MESSAGE = 512,
