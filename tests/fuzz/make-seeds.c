@@ -7,6 +7,7 @@
 #include "compress/codec.h"
 #include "compress/inflate.h"
 #include "compress/xbzrle.h"
+#include "save/record.h"
 #include "save/writer.h"
 #include "tests/fuzz/thin.h"
 #include "tests/lib/sample-stream.h"
@@ -238,32 +239,81 @@ save_continuous(void)
     }
 }
 
-/* The hand-made precopy stream in a save file of small chunks. */
+/* A stream with a row of zero pages, which a save file leaves out. */
+static GByteArray *
+mostly_zero(void)
+{
+    GByteArray *out = g_byte_array_new();
+
+    put_head(out);
+    put_start(out, 2, "ram", 4);
+    put_be64(out, 200 * 4096 | 0x04);
+    put_cstr(out, "pc.ram");
+    put_be64(out, 200 * 4096);
+    put_be64(out, 0x10);
+    put_footer(out, 2);
+    put_part(out, 0x03, 2);
+    put_be64(out, 0x08);
+    put_cstr(out, "pc.ram");
+    put_pattern(out, 4096, 1);
+    for (unsigned i = 1; i < 200; i++) {
+        put_be64(out, i * 4096 | 0x02 | 0x20);
+        put_u8(out, 0);
+    }
+    put_be64(out, 0x10);
+    put_footer(out, 2);
+    put_u8(out, 0);
+    return out;
+}
+
+/* Small chunks, so that there are several. */
 static void
 save_save_files(void)
 {
-    static const char *const names[] = { "none", "lz4", "zstd" };
-
     for (unsigned codec = 0; codec < QMIG_SAVE_N_CODECS; codec++) {
-        QmigSaveConfig config = { .codec = codec, .threads = 1, .chunk_size = 8192 };
-        g_autoptr(GByteArray) stream = sample_precopy();
+        QmigSaveConfig config = { .codec = codec, .threads = 1, .chunk_size = 4096 };
+        g_autoptr(GByteArray) stream = mostly_zero();
         g_autoptr(GByteArray) bytes = g_byte_array_new();
         g_auto(QmigSaveInfo) info = { 0 };
-        FILE *file = tmpfile();
-        g_autoptr(QmigSaveWriter) w = qmig_save_writer_new(fileno(file), &config, NULL);
+        g_autofree char *doubt = NULL;
+        FILE *in = tmpfile(), *out = tmpfile();
+        g_autoptr(QmigSaveWriter) w = qmig_save_writer_new(fileno(out), &config, NULL);
 
+        g_assert_cmpint(pwrite(fileno(in), stream->data, stream->len, 0), ==,
+                        stream->len);
         qmig_save_info_init(&info);
-        for (size_t at = 0, len; at < stream->len; at += len) {
-            uint8_t *room = qmig_save_writer_room(w, &len, NULL);
-            len = MIN(len, stream->len - at);
-            memcpy(room, stream->data + at, len);
-            qmig_save_writer_add(w, len);
-        }
+        g_assert_true(qmig_save_record(fileno(in), w, &info, &doubt, NULL, NULL));
         g_assert_true(qmig_save_writer_finish(w, &info, NULL));
         g_byte_array_set_size(bytes, (guint)qmig_save_writer_written(w));
-        g_assert_cmpint(pread(fileno(file), bytes->data, bytes->len, 0), ==, bytes->len);
-        save("save", names[codec], bytes->data, bytes->len);
-        fclose(file);
+        g_assert_cmpint(pread(fileno(out), bytes->data, bytes->len, 0), ==, bytes->len);
+        save("save", qmig_save_codec_name(codec), bytes->data, bytes->len);
+        fclose(in);
+        fclose(out);
+    }
+}
+
+/* Main and a multifd channel, as fuzz-capture.c takes them. */
+static void
+save_captures(void)
+{
+    static const char *const names[] = { "10.0-multifd-zlib", "7.2-multifd-none",
+                                         "11.1-multifd-zstd" };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *main_path = g_strdup_printf("captures/%s/0-main.forward",
+                                                     names[i]);
+        g_autofree char *path = g_strdup_printf("captures/%s/1-multifd.forward",
+                                                names[i]);
+        g_autoptr(GBytes) golden_main = load_golden(main_path),
+                          golden = load_golden(path);
+        g_autoptr(GByteArray) channel = thin_multifd(golden);
+        g_auto(ThinStream) s = thin_stream(golden_main);
+        GByteArray *out = g_byte_array_new();
+
+        put_be16(out, (uint16_t)s.bytes->len);
+        g_byte_array_append(out, s.bytes->data, s.bytes->len);
+        g_byte_array_append(out, channel->data, channel->len);
+        save_array("capture", names[i], out);
     }
 }
 
@@ -340,6 +390,7 @@ main(int argc, char **argv)
     save_codes();
     save_continuous();
     save_save_files();
+    save_captures();
     save_timelines();
     save_texts();
     g_hash_table_unref(saved);
