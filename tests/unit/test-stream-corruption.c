@@ -5,7 +5,7 @@
  *
  * Small streams (made by hand, and golden ones with few pages and devices: the seeds of
  * tests/fuzz/): cut at every byte, and every byte takes another value; inside page bodies only at
- * the first byte, the last and every 61st. Golden streams and captures whole: samples.
+ * the first byte, the last and every 211th. Golden streams and captures whole: samples.
  * QMIG_TEST_EXHAUSTIVE=1 (suite "long"): small ones cut inside page bodies, too; all 255 other
  * values outside page bodies, one of each byte inside. Whole ones of up to 300 KiB are cut at
  * every 11th byte, and damaged at every byte outside page bodies and device state, at every 97th
@@ -19,9 +19,9 @@
 #include <zstd.h>
 
 enum {
-    BODY_STEP = 61,
-    WHOLE_CUTS = 20, /* samples of a whole golden stream */
-    WHOLE_DAMAGES = 60,
+    BODY_STEP = 211,
+    WHOLE_CUTS = 12, /* samples of a whole golden stream */
+    WHOLE_DAMAGES = 40,
     LONG_LEN = 300 << 10,
     LONG_CUT_STEP = 11,
     LONG_BODY_STEP = 97,
