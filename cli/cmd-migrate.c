@@ -16,6 +16,8 @@ static struct {
         *progress, *connections;
     char **plugins, **set, **cap, **methods;
     gboolean direct, suspend, keep_source, parallel, compressed, auto_converge, json;
+    gboolean postcopy, after_precopy, timeout_postcopy, timeout_suspend;
+    char *recover_timeout;
 } arg;
 
 static const GOptionEntry entries[] = {
@@ -37,6 +39,16 @@ static const GOptionEntry entries[] = {
       "SIZE" },
     { "auto-converge", 0, 0, G_OPTION_ARG_NONE, &arg.auto_converge,
       "slow a guest that dirties too fast", NULL },
+    { "postcopy", 0, 0, G_OPTION_ARG_NONE, &arg.postcopy,
+      "allow post-copy: begun by qmig postcopy or as below", NULL },
+    { "postcopy-after-precopy", 0, 0, G_OPTION_ARG_NONE, &arg.after_precopy,
+      "begin post-copy after the first pass", NULL },
+    { "timeout-postcopy", 0, 0, G_OPTION_ARG_NONE, &arg.timeout_postcopy,
+      "at --timeout begin post-copy, do not cancel", NULL },
+    { "timeout-suspend", 0, 0, G_OPTION_ARG_NONE, &arg.timeout_suspend,
+      "at --timeout stop the guest until it arrived", NULL },
+    { "recover-timeout", 0, 0, G_OPTION_ARG_STRING, &arg.recover_timeout,
+      "try so long to resume post-copy (default: 60s)", "TIME" },
     { "suspend", 0, 0, G_OPTION_ARG_NONE, &arg.suspend,
       "leave it paused on the destination", NULL },
     { "keep-source", 0, 0, G_OPTION_ARG_NONE, &arg.keep_source,
@@ -201,6 +213,28 @@ take_address(const char *text, QmigAddress **address, GError **error)
     return text == NULL || *address != NULL;
 }
 
+static bool
+take_postcopy(QmigJobOptions *options, GError **error)
+{
+    if (arg.timeout_postcopy && arg.timeout_suspend) {
+        return qmig_set_error(
+            error, QMIG_ERROR_CONFIG,
+            "--timeout-postcopy and --timeout-suspend exclude each other");
+    }
+    if ((arg.timeout_postcopy || arg.timeout_suspend) && arg.timeout == NULL) {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "--timeout-%s needs --timeout TIME",
+                              arg.timeout_postcopy ? "postcopy" : "suspend");
+    }
+    options->postcopy = arg.postcopy || arg.after_precopy || arg.timeout_postcopy;
+    options->postcopy_after_precopy = arg.after_precopy;
+    options->on_timeout = arg.timeout_postcopy  ? QMIG_ON_TIMEOUT_POSTCOPY
+                          : arg.timeout_suspend ? QMIG_ON_TIMEOUT_SUSPEND
+                                                : QMIG_ON_TIMEOUT_CANCEL;
+    return arg.recover_timeout == NULL ||
+           qmig_parse_duration(arg.recover_timeout, &options->recover_ms, error);
+}
+
 static QmigJobOptions *
 take_options(char **argv, GError **error)
 {
@@ -210,7 +244,8 @@ take_options(char **argv, GError **error)
         !take_address(argv[2], &options->destination, error) ||
         !take_address(arg.migrate_uri, &options->migrate_uri, error) ||
         !take_address(arg.listen, &options->listen, error) ||
-        !take_knobs(options, error) || !check_knobs(options, error) ||
+        !take_knobs(options, error) || !take_postcopy(options, error) ||
+        !check_knobs(options, error) ||
         (arg.timeout != NULL &&
          !qmig_parse_duration(arg.timeout, &options->timeout_ms, error))) {
         return NULL;

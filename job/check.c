@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Do the two sides fit? Nothing is touched here; all problems are found before any is told. */
-#include "job/job-priv.h"
+#include "job/part.h"
 #include "plugin/chain.h"
 #include "proxy/record.h"
 #include "util/error.h"
@@ -161,6 +161,7 @@ qmig_job_check(QmigJob *job, GError **error)
     check_destination(&job->destination, problems);
     check_machines(job, problems);
     check_blocked(job, problems);
+    qmig_parts_check(job, problems);
     qmig_job_choose_settings(job, problems);
     check_identity(job, problems);
     check_plugins(job, problems);

@@ -5,6 +5,7 @@
 
 #include "job/endpoints.h"
 #include "job/job.h"
+#include "job/postcopy.h"
 #include "job/progress.h"
 #include "job/side.h"
 #include "proxy/proxy.h"
@@ -40,6 +41,11 @@ struct QmigJob {
     bool cancelled;
     bool
         cancelled_elsewhere; /* not by this job: the source was told to by somebody else */
+    bool
+        wants_pre_switchover; /* set in check: the source shall wait before the last phase */
+    bool source_held;         /* this job has stopped the source's guest */
+    bool suspended;           /* by --timeout-suspend: the deadline has done its work */
+    QmigPostcopy postcopy;
     /* The guest's vCPUs run, or would but for the switchover: false when somebody has stopped
        it, before or while it was copied. The other side shall then not run it either. */
     bool guest_runs;
@@ -62,12 +68,6 @@ struct QmigJob {
     char *where;      /* where the guest is, as a sentence; NULL after DONE */
     const char *next; /* what to do next; static */
 };
-
-typedef enum {
-    QMIG_STEP_AGAIN,
-    QMIG_STEP_NEXT,
-    QMIG_STEP_FAILED,
-} QmigStep;
 
 /* A row of the table. */
 typedef struct {
@@ -93,6 +93,26 @@ void qmig_job_message(QmigJob *job, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* Tell and keep a decision with its reason. */
 void qmig_job_decide(QmigJob *job, const char *what, const char *why_fmt, ...)
     G_GNUC_PRINTF(3, 4);
+
+/* perform.c: storage, perform, switchover. */
+QmigStep qmig_job_storage_tick(QmigJob *job, GError **error);
+bool qmig_job_perform_enter(QmigJob *job, GError **error);
+QmigStep qmig_job_perform_tick(QmigJob *job, GError **error);
+QmigStep qmig_job_switchover_tick(QmigJob *job, GError **error);
+/* perform.c: "source: the migration failed: …", with what the others know. Return: false. */
+bool qmig_job_tell_failure(QmigJob *job, GError **error);
+
+/* policy.c: by the user's options: is it time for post-copy, or to hold the guest? */
+bool qmig_job_follow_policy(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* policy.c: stop the source's guest; it counts as running all the same. */
+bool qmig_job_hold_source(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* policy.c: let a held guest run on the source again, once its migration has ended. */
+bool qmig_job_release_source(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* phases.c: the proxy, if there shall be one, listening for the source. */
+bool qmig_job_start_proxy(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* phases.c: ask the destination for the port the kernel chose, if it did. */
+bool qmig_job_find_port(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* check.c: compare both sides, choose what to set. Errors: STATE, with every problem. */
 bool qmig_job_check(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
@@ -120,6 +140,9 @@ bool qmig_job_guest_has_stopped(QmigJob *job, bool *stopped,
 void qmig_job_settle(QmigJob *job);
 /* settle.c: the source is completed, the destination did not take over. */
 void qmig_job_roll_back(QmigJob *job);
+/* settle.c: the guest must run on the source again, and does not by itself: end the destination,
+ * and continue it. Return: whether it runs, all being proven. */
+bool qmig_job_revive_source(QmigJob *job) G_GNUC_WARN_UNUSED_RESULT;
 /* settle.c: quit the destination, which does not have the guest, or kill it. Return: whether it
  * is proven gone; else that is told. */
 bool qmig_job_end_destination(QmigJob *job);

@@ -2,7 +2,7 @@
 /* Running the table of phases: forwards, and on a failure backwards. */
 #include "job/job.h"
 
-#include "job/job-priv.h"
+#include "job/part.h"
 #include "util/error.h"
 #include "util/units.h"
 
@@ -82,6 +82,7 @@ qmig_job_free(QmigJob *job)
     if (job == NULL) {
         return;
     }
+    qmig_parts_free(job);
     qmig_proxy_free(job->proxy);
     qmig_endpoints_clear(&job->endpoints);
     qmig_side_clear(&job->source);
@@ -205,6 +206,7 @@ check_wishes(QmigJob *job, const QmigPhaseRow *row, GError **error)
         return qmig_set_error(error, QMIG_ERROR_CANCELLED, "cancelled");
     }
     if (row->cancellable && job->options->timeout_ms > 0 &&
+        job->options->on_timeout == QMIG_ON_TIMEOUT_CANCEL &&
         qmig_now_us() - job->begin_us > (int64_t)job->options->timeout_ms * 1000) {
         job->deadline_passed = true;
         g_autofree char *limit = qmig_format_duration(job->options->timeout_ms);
@@ -261,6 +263,9 @@ qmig_job_source_is_spent(const QmigJob *job)
 static QmigOutcome
 judge_outcome(const QmigJob *job, const GError *error)
 {
+    if (job->postcopy.recoverable) {
+        return QMIG_OUTCOME_PAUSED;
+    }
     if (job->owner != QMIG_OWNER_SOURCE) {
         return QMIG_OUTCOME_UNCLEAR;
     }
@@ -282,6 +287,9 @@ judge_outcome(const QmigJob *job, const GError *error)
 static void
 give_advice(QmigJob *job)
 {
+    if (job->next != NULL) {
+        return;
+    }
     if (job->where != NULL) {
         job->next = "Look at both sides with `qmig status`.";
     } else if (job->owner != QMIG_OWNER_SOURCE) {
@@ -314,11 +322,12 @@ undo_phases(QmigJob *job, QmigPhase phase)
             continue;
         }
         qmig_phases[i].undo(job);
-        if (phase < QMIG_PHASE_FINISH && job->owner == QMIG_OWNER_DESTINATION) {
+        if (phase < QMIG_PHASE_POSTCOPY && job->owner == QMIG_OWNER_DESTINATION) {
             return true;
         }
-        /* The finish phase's undo has settled it all: perform's must not ask again. */
-        if (i == QMIG_PHASE_FINISH) {
+        /* These have settled it all: perform's undo must not ask again. */
+        if (i == QMIG_PHASE_FINISH ||
+            (i == QMIG_PHASE_POSTCOPY && job->postcopy.entered)) {
             i = QMIG_PHASE_PERFORM;
         }
     }

@@ -2,7 +2,7 @@
 /*
  * A migration as a table of phases:
  *
- *   begin -> check -> prepare -> perform -> switchover -> finish -> confirm
+ *   begin -> check -> prepare -> storage -> perform -> switchover -> postcopy -> finish -> confirm
  *
  * Up to switchover a failure or a cancel undoes what was done, in reverse, and the guest runs
  * on the source. From the moment the source says "completed" the guest belongs to the
@@ -20,18 +20,29 @@
 #include <stdint.h>
 
 typedef enum {
-    QMIG_PHASE_BEGIN,      /* connect, read both sides */
-    QMIG_PHASE_CHECK,      /* do they fit? Nothing is touched before this has passed */
-    QMIG_PHASE_PREPARE,    /* destination listens, proxy stands */
+    QMIG_PHASE_BEGIN,   /* connect, read both sides */
+    QMIG_PHASE_CHECK,   /* do they fit? Nothing is touched before this has passed */
+    QMIG_PHASE_PREPARE, /* destination listens, proxy stands */
+    QMIG_PHASE_STORAGE, /* disks are copied while the guest runs; passed at once if none */
     QMIG_PHASE_PERFORM,    /* memory is copied while the guest runs */
     QMIG_PHASE_SWITCHOVER, /* the guest stands still, the rest is copied */
-    QMIG_PHASE_FINISH,     /* the destination runs the guest */
-    QMIG_PHASE_CONFIRM,    /* the source is let go */
+    QMIG_PHASE_POSTCOPY, /* the guest runs on the destination, whose memory is still coming;
+                              passed at once unless it came to that */
+    QMIG_PHASE_FINISH,   /* the destination runs the guest */
+    QMIG_PHASE_CONFIRM, /* the source is let go */
     QMIG_N_PHASES,
 } QmigPhase;
 
 /* "begin", "check", … */
 const char *qmig_phase_name(QmigPhase phase);
+
+typedef struct QmigJob QmigJob;
+
+typedef enum {
+    QMIG_STEP_AGAIN,
+    QMIG_STEP_NEXT,
+    QMIG_STEP_FAILED,
+} QmigStep;
 
 /* How it ended; the numbers are the exit codes of `qmig migrate`. */
 typedef enum {
@@ -48,6 +59,13 @@ typedef enum {
 /* "done", "refused", … */
 const char *qmig_outcome_name(QmigOutcome outcome);
 
+/* What happens when timeout_ms has passed. */
+typedef enum {
+    QMIG_ON_TIMEOUT_CANCEL,
+    QMIG_ON_TIMEOUT_SUSPEND,  /* the guest stands still until it has arrived */
+    QMIG_ON_TIMEOUT_POSTCOPY, /* the guest goes over at once, its memory follows */
+} QmigOnTimeout;
+
 typedef struct {
     QmigAddress *source; /* QMP of the QEMU that runs the guest; owned, as all below */
     QmigAddress *destination; /* QMP of the QEMU started with -S -incoming defer */
@@ -58,6 +76,11 @@ typedef struct {
     JsonObject *capabilities; /* {name: true}: asked for */
     JsonObject *parameters;   /* {name: text}: asked for, as the user wrote them */
     uint64_t timeout_ms;      /* from begin until the source is done; 0 = none */
+    QmigOnTimeout on_timeout;
+    /* Post-copy: allowed at all; and begun after the first pass without being asked. */
+    bool postcopy, postcopy_after_precopy;
+    uint64_t
+        recover_ms; /* how long a broken post-copy is tried to be resumed; 0 = 60 000 */
     uint32_t
         patience_ms;  /* how long the source may take to answer, besides three times its
                                  downtime limit, before it counts as hung; 0 = 10 000 */
@@ -101,8 +124,6 @@ typedef struct {
     /* Something worth knowing. */
     void (*message)(void *data, const char *text);
 } QmigJobWatcher;
-
-typedef struct QmigJob QmigJob;
 
 /**
  * qmig_job_new() - a migration, not yet begun

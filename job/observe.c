@@ -97,6 +97,7 @@ qmig_job_observe(QmigJob *job, GError **error)
     g_autofree char *before = g_steal_pointer(&job->info.status_text);
     qmig_migration_info_clear(&job->info);
     job->info = info;
+    qmig_postcopy_watch_link(job);
     tell_state(job, before);
     /* Every millisecond from here until the destination runs is the guest's. */
     if (info.status != QMIG_STATUS_COMPLETED) {
@@ -122,6 +123,9 @@ qmig_job_guest_has_stopped(QmigJob *job, bool *stopped, GError **error)
         return tell_failed(job, local, error);
     }
     job->guest_seen_us = seen_us;
+    if (job->source_held && strcmp(state, "paused") == 0) {
+        return true;
+    }
     if (!running &&
         (strcmp(state, "finish-migrate") == 0 || strcmp(state, "postmigrate") == 0)) {
         *stopped = true;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The phases, and at the end of the file the table of them. */
-#include "job/job-priv.h"
+#include "job/part.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -13,12 +13,8 @@ enum {
     FINISH_TIMEOUT_MS = 15000,
     /* Source and proxy have nothing left to do. */
     PROXY_END_TIMEOUT_MS = 3000,
-    /* Its connection has ended with the destination. */
-    PROXY_WORD_TIMEOUT_MS = 3000,
     /* SHUT passed through the proxy before the source could call itself completed. */
     SHUT_TIMEOUT_MS = 1000,
-    /* A proxy that failed has closed the source's connections: QEMU notices at once. */
-    PROXY_FAILED_GRACE_US = 5 * G_USEC_PER_SEC,
 };
 
 /* ---- begin, check ---------------------------------------------------------------------- */
@@ -45,8 +41,8 @@ has_unknown_port(const QmigAddress *address)
 }
 
 /* Read back where the destination listens, when the kernel chose the port. */
-static bool
-find_port(QmigJob *job, GError **error)
+bool
+qmig_job_find_port(QmigJob *job, GError **error)
 {
     QmigAddress *address = job->endpoints.connect;
     QmigDeadline deadline = qmig_deadline_in_ms(LISTEN_TIMEOUT_MS);
@@ -70,8 +66,8 @@ find_port(QmigJob *job, GError **error)
     return true;
 }
 
-static bool
-start_proxy(QmigJob *job, GError **error)
+bool
+qmig_job_start_proxy(QmigJob *job, GError **error)
 {
     QmigProxyConfig config = {
         .listen = job->endpoints.proxy,
@@ -127,8 +123,11 @@ prepare_enter(QmigJob *job, GError **error)
            qmig_side_apply(&job->source, job->source_caps, job->source_params, error) &&
            qmig_side_apply(&job->destination, job->destination_caps,
                            job->destination_params, error) &&
-           (has_unknown_port(job->endpoints.connect) || start_proxy(job, error)) &&
-           start_incoming(job, error) && find_port(job, error) && start_proxy(job, error);
+           qmig_parts_prepare(job, error) &&
+           (has_unknown_port(job->endpoints.connect) ||
+            qmig_job_start_proxy(job, error)) &&
+           start_incoming(job, error) && qmig_job_find_port(job, error) &&
+           qmig_job_start_proxy(job, error) && qmig_parts_listening(job, error);
 }
 
 static void
@@ -144,6 +143,7 @@ prepare_undo(QmigJob *job)
 
     (void)qmig_job_stats(job);
     g_clear_pointer(&job->proxy, qmig_proxy_free);
+    qmig_parts_undo(job);
     /* A destination that has listened is good for nothing else; with the owner unclear it may
      * have the guest. */
     if (job->owner == QMIG_OWNER_SOURCE) {
@@ -161,178 +161,6 @@ prepare_undo(QmigJob *job)
         }
     }
     qmig_endpoints_clear(&job->endpoints);
-}
-
-/* ---- perform, switchover --------------------------------------------------------------- */
-
-static bool
-perform_enter(QmigJob *job, GError **error)
-{
-    const QmigAddress *address = job->options->direct ? job->endpoints.connect
-                                                      : qmig_proxy_address(job->proxy);
-    g_autofree char *uri = qmig_address_to_string(address);
-
-    job->perform_us = qmig_now_us();
-    job->guest_seen_us = MAX(job->source.stopped_us, job->source.resumed_us);
-    qmig_progress_init(&job->model, job->perform_us);
-    job->migrate_sent = true;
-    return qmig_qmp_migrate(job->source.qmp, uri, error);
-}
-
-/* Why the migration failed: QEMU's word, the proxy's, and whether the destination lives. */
-static bool
-tell_failure(QmigJob *job, GError **error)
-{
-    g_autoptr(GError) proxy = job->proxy != NULL ? qmig_proxy_error(job->proxy) : NULL;
-    g_autoptr(GError) destination = NULL;
-    g_autoptr(GString) text = g_string_new("source: the migration failed");
-
-    if (job->info.error != NULL) {
-        g_string_append_printf(text, ": %s", job->info.error);
-    }
-    if (proxy != NULL) {
-        g_string_append_printf(text, "; proxy: %s", proxy->message);
-    }
-    /* A destination that could not load ends within milliseconds of telling so. */
-    g_usleep(100000);
-    if (!qmig_side_dispatch(&job->destination, &destination)) {
-        g_string_append_printf(text, "; %s", destination->message);
-    }
-    return qmig_set_error(error, QMIG_ERROR_STATE, "%s", text->str);
-}
-
-/* `migrate` sets a status before it answers; one that does not come will never. */
-static bool
-check_begun(QmigJob *job, GError **error)
-{
-    return qmig_now_us() - job->perform_us < (int64_t)qmig_job_patience_ms(job) * 1000 ||
-           qmig_set_error(error, QMIG_ERROR_PROTOCOL,
-                          "source: it accepted `migrate`, and does not migrate");
-}
-
-/* What the source's status means while memory is copied. */
-static QmigStep
-judge(QmigJob *job, GError **error)
-{
-    switch (job->info.status) {
-    case QMIG_STATUS_FAILED:
-        tell_failure(job, error);
-        return QMIG_STEP_FAILED;
-    case QMIG_STATUS_CANCELLED:
-        job->cancelled_elsewhere = true;
-        qmig_set_error(error, QMIG_ERROR_CANCELLED, "source: it is cancelled");
-        return QMIG_STEP_FAILED;
-    case QMIG_STATUS_POSTCOPY:
-    case QMIG_STATUS_COLO:
-        qmig_set_error(error, QMIG_ERROR_STATE, "source: the migration has become \"%s\"",
-                       job->info.status_text);
-        return QMIG_STEP_FAILED;
-    case QMIG_STATUS_COMPLETED:
-        return QMIG_STEP_NEXT;
-    case QMIG_STATUS_NONE:
-        return check_begun(job, error) ? QMIG_STEP_AGAIN : QMIG_STEP_FAILED;
-    case QMIG_STATUS_SETUP:
-    case QMIG_STATUS_ACTIVE:
-    case QMIG_STATUS_PRE_SWITCHOVER:
-    case QMIG_STATUS_DEVICE:
-    case QMIG_STATUS_CANCELLING:
-    case QMIG_STATUS_UNKNOWN:
-    default:
-        return QMIG_STEP_AGAIN;
-    }
-}
-
-/* A destination that ends mid-stream has a reason, which the proxy may know. */
-static bool
-tell_destination_ended(QmigJob *job, GError *local, GError **error)
-{
-    g_autoptr(GError) proxy = NULL;
-
-    if (job->proxy != NULL && qmig_proxy_wait(job->proxy, PROXY_WORD_TIMEOUT_MS)) {
-        proxy = qmig_proxy_error(job->proxy);
-    }
-    g_propagate_error(error, local);
-    if (proxy != NULL && error != NULL) {
-        g_autofree char *message = (*error)->message;
-        (*error)->message = g_strdup_printf("%s; proxy: %s", message, proxy->message);
-    }
-    return false;
-}
-
-/* The destination and the proxy, while the source is at work. */
-static bool
-check_others(QmigJob *job, GError **error)
-{
-    g_autoptr(GError) proxy = NULL;
-    GError *local = NULL;
-
-    if (!qmig_side_dispatch(&job->destination, &local)) {
-        return tell_destination_ended(job, local, error);
-    }
-    if (job->proxy == NULL || qmig_proxy_state(job->proxy) != QMIG_PROXY_FAILED) {
-        return true;
-    }
-    job->proxy_failed_us = job->proxy_failed_us != 0 ? job->proxy_failed_us
-                                                     : qmig_now_us();
-    if (qmig_now_us() - job->proxy_failed_us < PROXY_FAILED_GRACE_US) {
-        return true;
-    }
-    proxy = qmig_proxy_error(job->proxy);
-    return qmig_set_error(error, QMIG_ERROR_STATE,
-                          "proxy: %s; the source has not noticed",
-                          proxy != NULL ? proxy->message : "failed");
-}
-
-static QmigStep
-perform_tick(QmigJob *job, GError **error)
-{
-    bool stopped;
-
-    if (!qmig_job_observe(job, error)) {
-        return QMIG_STEP_FAILED;
-    }
-    QmigStep step = judge(job, error);
-    if (step != QMIG_STEP_AGAIN) {
-        return step;
-    }
-    if (!check_others(job, error) || !qmig_job_guest_has_stopped(job, &stopped, error)) {
-        return QMIG_STEP_FAILED;
-    }
-    return stopped || job->info.status == QMIG_STATUS_DEVICE ||
-                   job->info.status == QMIG_STATUS_PRE_SWITCHOVER
-               ? QMIG_STEP_NEXT
-               : QMIG_STEP_AGAIN;
-}
-
-static bool
-nothing_to_enter(QmigJob *job, GError **error)
-{
-    (void)job;
-    (void)error;
-    return true;
-}
-
-static QmigStep
-switchover_tick(QmigJob *job, GError **error)
-{
-    if (!qmig_job_observe(job, error)) {
-        return QMIG_STEP_FAILED;
-    }
-    if (job->info.status == QMIG_STATUS_PRE_SWITCHOVER && !job->continue_sent) {
-        JsonObject *arguments = json_object_new_object();
-        json_object_object_add(arguments, "state",
-                               json_object_new_string("pre-switchover"));
-        job->continue_sent = true;
-        if (!qmig_qmp_execute(job->source.qmp, "migrate-continue", arguments, NULL, NULL,
-                              error)) {
-            return QMIG_STEP_FAILED;
-        }
-    }
-    QmigStep step = judge(job, error);
-    if (step == QMIG_STEP_AGAIN && !check_others(job, error)) {
-        return QMIG_STEP_FAILED;
-    }
-    return step;
 }
 
 /* ---- finish, confirm ------------------------------------------------------------------- */
@@ -404,13 +232,18 @@ finish_tick(QmigJob *job, GError **error)
     }
     /* A guest in ACPI sleep "runs" when it sleeps there. */
     if (!shall_run || running || strcmp(state, "suspended") == 0) {
-        job->running_us = qmig_now_us();
+        job->running_us = job->running_us != 0 ? job->running_us : qmig_now_us();
         g_free(job->destination.run_state);
         job->destination.run_state = g_steal_pointer(&state);
-        return qmig_side_dispatch(&job->destination, error) ? QMIG_STEP_NEXT
-                                                            : QMIG_STEP_FAILED;
+        return qmig_side_dispatch(&job->destination, error) &&
+                       qmig_parts_after_cont(job, error)
+                   ? QMIG_STEP_NEXT
+                   : QMIG_STEP_FAILED;
     }
     if (!job->cont_sent) {
+        if (!qmig_parts_before_cont(job, error)) {
+            return QMIG_STEP_FAILED;
+        }
         job->cont_sent = true;
         if (!qmig_qmp_cont(job->destination.qmp, error)) {
             return QMIG_STEP_FAILED;
@@ -446,6 +279,7 @@ confirm_enter(QmigJob *job, GError **error)
     g_autoptr(GError) local = NULL;
 
     qmig_job_close_figures(job);
+    qmig_parts_done(job);
     if (!qmig_side_restore(&job->destination, &local)) {
         tell_trouble(job, local);
     }
@@ -467,6 +301,14 @@ confirm_enter(QmigJob *job, GError **error)
     return true;
 }
 
+static bool
+nothing_to_enter(QmigJob *job, GError **error)
+{
+    (void)job;
+    (void)error;
+    return true;
+}
+
 /* ---- the table ------------------------------------------------------------------------- */
 
 /* "What if it breaks here?": the undo of this row and of those above it, upwards. */
@@ -475,11 +317,15 @@ const QmigPhaseRow qmig_phases[QMIG_N_PHASES] = {
     [QMIG_PHASE_CHECK] = { "check", qmig_job_check, .cancellable = true },
     [QMIG_PHASE_PREPARE] = { "prepare", prepare_enter, .undo = prepare_undo,
                              .cancellable = true },
-    [QMIG_PHASE_PERFORM] = { "perform", perform_enter, perform_tick, qmig_job_settle,
+    [QMIG_PHASE_STORAGE] = { "storage", nothing_to_enter, qmig_job_storage_tick,
                              .cancellable = true },
-    [QMIG_PHASE_SWITCHOVER] = { "switchover", nothing_to_enter, switchover_tick,
+    [QMIG_PHASE_PERFORM] = { "perform", qmig_job_perform_enter, qmig_job_perform_tick,
+                             qmig_job_settle, .cancellable = true },
+    [QMIG_PHASE_SWITCHOVER] = { "switchover", nothing_to_enter, qmig_job_switchover_tick,
                                 .timeout_ms = SWITCHOVER_TIMEOUT_MS,
                                 .cancellable = true },
+    [QMIG_PHASE_POSTCOPY] = { "postcopy", nothing_to_enter, qmig_postcopy_tick,
+                              qmig_postcopy_undo },
     [QMIG_PHASE_FINISH] = { "finish", finish_enter, finish_tick, qmig_job_roll_back,
                             .timeout_ms = FINISH_TIMEOUT_MS },
     [QMIG_PHASE_CONFIRM] = { "confirm", confirm_enter },

@@ -219,9 +219,8 @@ await_source_guest(QmigJob *job, GError **error)
     }
 }
 
-/* The guest must run on the source again, and does not by itself. */
-static bool
-revive_source(QmigJob *job)
+bool
+qmig_job_revive_source(QmigJob *job)
 {
     g_autoptr(GError) error = NULL;
 
@@ -316,10 +315,10 @@ find_owner(QmigJob *job, GError **error)
                        "source: in its state no cancel can bring the guest back");
         return QMIG_OWNER_UNCLEAR;
     }
-    if (await_source_guest(job, error)) {
+    if (qmig_job_release_source(job, error) && await_source_guest(job, error)) {
         return QMIG_OWNER_SOURCE;
     }
-    return revive_source(job) ? QMIG_OWNER_SOURCE : QMIG_OWNER_UNCLEAR;
+    return qmig_job_revive_source(job) ? QMIG_OWNER_SOURCE : QMIG_OWNER_UNCLEAR;
 }
 
 void
@@ -359,7 +358,13 @@ qmig_job_roll_back(QmigJob *job)
             job, "the destination was told to run the guest and may have done so");
         return;
     }
-    if (!revive_source(job)) {
+    if (job->postcopy.entered) {
+        job->where = g_strdup(
+            "The destination has the guest, or nobody: in post-copy the "
+            "source's memory is old.");
+        return;
+    }
+    if (!qmig_job_revive_source(job)) {
         return;
     }
     qmig_job_message(job, "the destination is gone and never ran the guest: it is on the "

@@ -75,7 +75,6 @@ refuse(Choice *choice)
     static const struct {
         const char *name, *why;
     } rows[] = {
-        { "postcopy-ram", "this version does not drive post-copy" },
         { "x-colo", "this version does not drive COLO" },
         { "background-snapshot", "it saves a guest, it does not move one" },
         { "mapped-ram", "it wants a file, not a stream" },
@@ -166,6 +165,14 @@ want_basics(Choice *choice)
                                json_object_new_int64(0));
         qmig_job_decide(job, "max-bandwidth=0 (no limit)",
                         "--bandwidth was not given, and QEMU's own default is 128 MiB/s");
+    }
+    job->options->postcopy = job->options->postcopy ||
+                             has(job->source_caps, "postcopy-ram");
+    if (job->options->postcopy) {
+        want(choice, QMIG_KNOB_CAPABILITY, "postcopy-ram", "on");
+    }
+    if (job->wants_pre_switchover) {
+        want(choice, QMIG_KNOB_CAPABILITY, "pause-before-switchover", "on");
     }
     if (has(job->source_caps, "multifd")) {
         keep_zero_pages(choice);

@@ -313,6 +313,40 @@ qmig_qmp_migrate(QmigQmp *qmp, const char *uri, GError **error)
 }
 
 bool
+qmig_qmp_migrate_resume(QmigQmp *qmp, const char *uri, GError **error)
+{
+    JsonObject *arguments = json_object_new_object();
+
+    json_object_object_add(arguments, "uri", json_object_new_string(uri));
+    json_object_object_add(arguments, "resume", json_object_new_boolean(true));
+    return qmig_qmp_execute(qmp, "migrate", arguments, NULL, NULL, error);
+}
+
+bool
+qmig_qmp_migrate_recover(QmigQmp *qmp, const char *uri, GError **error)
+{
+    JsonObject *arguments = json_object_new_object();
+    QmigQmpCall call = { .oob = qmig_qmp_has_oob(qmp) };
+
+    json_object_object_add(arguments, "uri", json_object_new_string(uri));
+    return qmig_qmp_execute(qmp, "migrate-recover", arguments, NULL, &call, error);
+}
+
+bool
+qmig_qmp_migrate_pause(QmigQmp *qmp, GError **error)
+{
+    QmigQmpCall call = { .oob = qmig_qmp_has_oob(qmp) };
+
+    return qmig_qmp_execute(qmp, "migrate-pause", NULL, NULL, &call, error);
+}
+
+bool
+qmig_qmp_start_postcopy(QmigQmp *qmp, GError **error)
+{
+    return qmig_qmp_execute(qmp, "migrate-start-postcopy", NULL, NULL, NULL, error);
+}
+
+bool
 qmig_qmp_migrate_incoming(QmigQmp *qmp, const char *uri, GError **error)
 {
     return with_uri(qmp, "migrate-incoming", uri, error);
@@ -336,6 +370,12 @@ qmig_qmp_yank_migration(QmigQmp *qmp, GError **error)
     json_object_array_add(list, instance);
     json_object_object_add(arguments, "instances", list);
     return qmig_qmp_execute(qmp, "yank", arguments, NULL, &call, error);
+}
+
+bool
+qmig_qmp_stop(QmigQmp *qmp, GError **error)
+{
+    return qmig_qmp_execute(qmp, "stop", NULL, NULL, NULL, error);
 }
 
 bool

@@ -84,6 +84,15 @@ bool qmig_qmp_set_parameters(QmigQmp *qmp, JsonObject *values,
 /* @uri: where to; returns before QEMU has connected. */
 bool qmig_qmp_migrate(QmigQmp *qmp, const char *uri,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Resume a paused post-copy towards @uri. */
+bool qmig_qmp_migrate_resume(QmigQmp *qmp, const char *uri,
+                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Destination of a paused post-copy: listen anew. Out of band, as the next. */
+bool qmig_qmp_migrate_recover(QmigQmp *qmp, const char *uri,
+                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Break a post-copy, on either side; it can be resumed. */
+bool qmig_qmp_migrate_pause(QmigQmp *qmp, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool qmig_qmp_start_postcopy(QmigQmp *qmp, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool qmig_qmp_migrate_incoming(QmigQmp *qmp, const char *uri,
                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Never during postcopy: QEMU 7.2 would accept it, and the guest be lost. */
@@ -91,6 +100,7 @@ bool qmig_qmp_migrate_cancel(QmigQmp *qmp, const QmigQmpCall *call,
                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Shut QEMU's migration sockets out of band: works while its main loop is blocked. */
 bool qmig_qmp_yank_migration(QmigQmp *qmp, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool qmig_qmp_stop(QmigQmp *qmp, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 bool qmig_qmp_cont(QmigQmp *qmp, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* End QEMU; its closing the connection is success. */
 bool qmig_qmp_quit(QmigQmp *qmp, const QmigQmpCall *call,

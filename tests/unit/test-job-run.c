@@ -195,7 +195,7 @@ test_all_problems_at_once(void)
     QmigJobOptions *options = new_options(w);
     ask(options, "x-no-such-cap", NULL);
     ask(options, "no-such-parameter", "1");
-    ask(options, "postcopy-ram", NULL);
+    ask(options, "x-colo", NULL);
     g_autoptr(QmigJob) job = qmig_job_new(options, NULL, NULL, NULL);
     g_autoptr(GError) error = NULL;
     g_assert_cmpint(qmig_job_run(job, &error), ==, QMIG_OUTCOME_REFUSED);
@@ -204,7 +204,7 @@ test_all_problems_at_once(void)
         "postmigrate",   "\"running\", wanted \"inmigrate\"",
         "pc-i440fx-8.0", "memory:",
         "x-no-such-cap", "no-such-parameter",
-        "postcopy-ram",  "Nothing was touched"
+        "x-colo",        "Nothing was touched"
     };
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_assert_nonnull(strstr(error->message, texts[i]));

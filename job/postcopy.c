@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Post-copy in the job: how it begins, the destination's guest, and resuming a broken link.
+ *
+ *     source says            destination says     what is done
+ *     active                 listening            stop the source, migrate-start-postcopy
+ *     postcopy-active        paused (-S)          cont
+ *     postcopy-active        postcopy-paused      migrate-pause on the source
+ *     nothing sent for long                       migrate-pause on the source
+ *     postcopy-paused        postcopy-active      migrate-pause on the destination
+ *     postcopy-paused        postcopy-paused      migrate-recover there, migrate resume here
+ *     failed                 never continued      the source's memory is whole: cont there
+ *     failed                 completed            goes on on the destination
+ *     completed                                   the destination has all of it
+ */
+#include "job/part.h"
+#include "util/error.h"
+#include "util/units.h"
+
+#include <string.h>
+
+enum {
+    /* A link that stood still so long is bad, … */
+    STALL_US = G_USEC_PER_SEC,
+    /* … and is not trusted before it has done well for so long. */
+    TRUST_US = 5 * G_USEC_PER_SEC,
+    /* Both ends notice a break within milliseconds; a connect may take its time. */
+    NOTICE_US = G_USEC_PER_SEC,
+    RESUME_US = 15 * G_USEC_PER_SEC,
+    MAX_BACKOFF_US = 5 * G_USEC_PER_SEC,
+    RECOVER_MS = 60000,
+    /* A destination that loaded everything says so at once. */
+    LOADED_US = 5 * G_USEC_PER_SEC,
+};
+
+/* What the destination says. */
+typedef struct {
+    QmigMigrationInfo info;
+    char *run_state;
+    bool running;
+} Word;
+
+static void
+word_clear(Word *word)
+{
+    qmig_migration_info_clear(&word->info);
+    g_clear_pointer(&word->run_state, g_free);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Word, word_clear)
+
+static bool
+says(const QmigMigrationInfo *info, const char *status)
+{
+    return g_strcmp0(info->status_text, status) == 0;
+}
+
+/* ---- how it begins ---------------------------------------------------------------------- */
+
+void
+qmig_postcopy_watch_link(QmigJob *job)
+{
+    QmigPostcopy *pc = &job->postcopy;
+    int64_t now = qmig_now_us();
+
+    if (pc->sent_us == 0 || job->info.transferred != pc->sent) {
+        pc->sent = job->info.transferred;
+        pc->sent_us = now;
+    } else if (now - pc->sent_us > STALL_US) {
+        pc->stalled_us = now;
+    }
+}
+
+const char *
+qmig_postcopy_objection(QmigJob *job)
+{
+    const QmigPostcopy *pc = &job->postcopy;
+
+    return pc->stalled_us != 0 && qmig_now_us() - pc->stalled_us < TRUST_US
+               ? "the link has just stood still for more than a second; post-copy over a bad "
+                 "link puts the guest at risk"
+               : NULL;
+}
+
+bool
+qmig_postcopy_ask(QmigJob *job, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (!qmig_job_hold_source(job, error)) {
+        return false;
+    }
+    job->postcopy.asked = true;
+    if (qmig_qmp_start_postcopy(job->source.qmp, &local)) {
+        return true;
+    }
+    if (!g_error_matches(local, QMIG_ERROR, QMIG_ERROR_QMP)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    qmig_job_message(job, "%s; it goes on without post-copy", local->message);
+    return job->suspended || qmig_job_release_source(job, error);
+}
+
+/* ---- resuming --------------------------------------------------------------------------- */
+
+static uint64_t
+recover_ms(const QmigJob *job)
+{
+    return job->options->recover_ms > 0 ? job->options->recover_ms : RECOVER_MS;
+}
+
+static void
+note_break(QmigJob *job, const char *why)
+{
+    QmigPostcopy *pc = &job->postcopy;
+
+    if (pc->broken_us != 0) {
+        return;
+    }
+    pc->broken_us = qmig_now_us();
+    pc->breaks++;
+    pc->tries = 0;
+    pc->next_try_us = 0;
+    pc->listens = false;
+    if (!pc->pause_asked) {
+        qmig_job_decide(job, "resume post-copy", "%s", why);
+    }
+}
+
+static void
+note_resumed(QmigJob *job)
+{
+    QmigPostcopy *pc = &job->postcopy;
+    g_autofree char *dark = NULL;
+
+    if (pc->broken_us == 0) {
+        return;
+    }
+    dark = qmig_format_duration((uint64_t)(qmig_now_us() - pc->broken_us) / 1000);
+    qmig_job_message(job, "post-copy goes on after %s (break %u, %u %s)", dark,
+                     pc->breaks, pc->tries, pc->tries == 1 ? "try" : "tries");
+    pc->broken_us = 0;
+    pc->sent_us = qmig_now_us();
+}
+
+/* It was tried long enough, or shall not be tried. */
+static bool
+give_up(QmigJob *job, GError **error)
+{
+    QmigPostcopy *pc = &job->postcopy;
+    g_autofree char *limit = qmig_format_duration(recover_ms(job));
+
+    pc->recoverable = true;
+    return pc->pause_asked
+               ? qmig_set_error(error, QMIG_ERROR_STATE, "post-copy is paused, as asked")
+               : qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                                "post-copy is paused: the link broke, and could not be "
+                                "resumed within %s",
+                                limit);
+}
+
+/* An error of one command: what else stands in the way is found at the next try. */
+static void
+tell_once(QmigJob *job, const GError *error)
+{
+    if (job->postcopy.tries <= 1) {
+        qmig_job_message(job, "%s", error->message);
+    }
+}
+
+/* One try: a new way from the source to the destination. */
+static void
+try_resume(QmigJob *job)
+{
+    QmigPostcopy *pc = &job->postcopy;
+    g_autofree char *listen = qmig_address_to_string(job->endpoints.connect);
+    g_autofree char *connect = NULL;
+    g_autoptr(GError) error = NULL;
+
+    pc->tries++;
+    pc->next_try_us = qmig_now_us() +
+                      MIN((int64_t)pc->tries * G_USEC_PER_SEC, MAX_BACKOFF_US);
+    (void)qmig_job_stats(job);
+    g_clear_pointer(&job->proxy, qmig_proxy_free);
+    if (!qmig_qmp_migrate_recover(job->destination.qmp, listen, &error)) {
+        /* One that listens since the last try refuses, and is right. */
+        if (!pc->listens) {
+            tell_once(job, error);
+            return;
+        }
+        g_clear_error(&error);
+    }
+    pc->listens = true;
+    if (!qmig_job_start_proxy(job, &error)) {
+        tell_once(job, error);
+        return;
+    }
+    connect = qmig_address_to_string(
+        job->options->direct ? job->endpoints.connect : qmig_proxy_address(job->proxy));
+    if (!qmig_qmp_migrate_resume(job->source.qmp, connect, &error)) {
+        tell_once(job, error);
+        return;
+    }
+    pc->resumed_us = qmig_now_us();
+}
+
+static void
+force_pause(QmigJob *job, const QmigSide *side)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!qmig_qmp_migrate_pause(side->qmp, &error)) {
+        tell_once(job, error);
+    }
+}
+
+/* The source is paused: nothing moves. */
+static bool
+resume(QmigJob *job, const Word *there, GError **error)
+{
+    QmigPostcopy *pc = &job->postcopy;
+    int64_t now = qmig_now_us();
+
+    note_break(job, "the link broke");
+    if (pc->pause_asked || now - pc->broken_us > (int64_t)recover_ms(job) * 1000) {
+        return give_up(job, error);
+    }
+    if (now < pc->next_try_us) {
+        return true;
+    }
+    if (says(&there->info, "postcopy-active") || says(&there->info, "postcopy-device")) {
+        if (now - pc->broken_us > NOTICE_US) {
+            force_pause(job, &job->destination);
+        }
+        return true;
+    }
+    try_resume(job);
+    return true;
+}
+
+/* The source is at it; but is it? */
+static void
+watch_stall(QmigJob *job, const Word *there)
+{
+    QmigPostcopy *pc = &job->postcopy;
+    int64_t now = qmig_now_us();
+    bool recovering = strstr(job->info.status_text, "recover") != NULL;
+    int64_t patience_us = (int64_t)qmig_job_patience_ms(job) * 1000;
+
+    if (recovering) {
+        if (now - pc->resumed_us > RESUME_US) {
+            force_pause(job, &job->source);
+            pc->resumed_us = now;
+        }
+        return;
+    }
+    if (says(&there->info, "postcopy-paused")) {
+        if (pc->there_paused_us == 0) {
+            pc->there_paused_us = now;
+        } else if (now - pc->there_paused_us > NOTICE_US) {
+            force_pause(job, &job->source);
+            pc->there_paused_us = now;
+        }
+        return;
+    }
+    pc->there_paused_us = 0;
+    if (now - pc->sent_us > patience_us && job->info.remaining > 0) {
+        qmig_job_message(job, "post-copy: nothing has been sent for a while: the link is "
+                              "taken for broken");
+        force_pause(job, &job->source);
+        pc->sent_us = now;
+        return;
+    }
+    note_resumed(job);
+}
+
+/* ---- the guest on the destination ------------------------------------------------------- */
+
+static bool
+ask_destination(QmigJob *job, Word *word, GError **error)
+{
+    QmigQmpCall call = { .deadline = qmig_deadline_in_ms(qmig_job_patience_ms(job)) };
+
+    return qmig_side_dispatch(&job->destination, error) &&
+           qmig_qmp_query_migrate(job->destination.qmp, &word->info, &call, error) &&
+           qmig_qmp_query_status(job->destination.qmp, &word->running, &word->run_state,
+                                 &call, error);
+}
+
+/* It has loaded the devices, and the source cannot run the guest: it is the destination's. */
+static bool
+run_there(QmigJob *job, const Word *there, GError **error)
+{
+    bool shall_run = job->guest_runs && !job->options->suspend;
+
+    if (there->run_state == NULL || strcmp(there->run_state, "inmigrate") == 0) {
+        return true;
+    }
+    if (job->owner != QMIG_OWNER_DESTINATION) {
+        job->owner = QMIG_OWNER_DESTINATION;
+        if (!shall_run) {
+            job->running_us = qmig_now_us();
+        }
+    }
+    if (shall_run && !there->running && !job->cont_sent) {
+        job->cont_sent = true;
+        if (!qmig_qmp_cont(job->destination.qmp, error)) {
+            return false;
+        }
+    } else if (shall_run && there->running && job->running_us == 0) {
+        job->running_us = qmig_now_us();
+    }
+    return true;
+}
+
+/* ---- the phase -------------------------------------------------------------------------- */
+
+static void
+enter(QmigJob *job)
+{
+    job->postcopy.entered = true;
+    job->postcopy.sent_us = qmig_now_us();
+    if (!job->source_held && job->guest_runs) {
+        qmig_job_message(
+            job, "somebody else switched over to post-copy: should the link break "
+                 "at its very end, QEMU could let the source's guest run again");
+    }
+}
+
+/* No word from the source. A dead one has nothing more to give. */
+static QmigStep
+without_source(QmigJob *job, GError *local, GError **error)
+{
+    QmigPostcopy *pc = &job->postcopy;
+    QmigDeadline deadline = qmig_now_us() + LOADED_US;
+
+    if (!g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        note_break(job, local->message);
+        g_error_free(local);
+        return qmig_now_us() - pc->broken_us <= (int64_t)recover_ms(job) * 1000 ||
+                       give_up(job, error)
+                   ? QMIG_STEP_AGAIN
+                   : QMIG_STEP_FAILED;
+    }
+    job->source.closed = true;
+    do {
+        g_auto(Word) there = { 0 };
+        if (!ask_destination(job, &there, NULL)) {
+            break;
+        }
+        if (there.info.status == QMIG_STATUS_COMPLETED &&
+            qmig_side_is_dead(&job->source)) {
+            qmig_job_message(job, "%s; the destination has all of the guest",
+                             local->message);
+            g_error_free(local);
+            return QMIG_STEP_NEXT;
+        }
+        g_usleep(50000);
+    } while (qmig_now_us() < deadline);
+    g_propagate_error(error, local);
+    job->where = g_strdup(
+        "The guest is lost: a part of its memory was only on the source, "
+        "whose QEMU is gone.");
+    return QMIG_STEP_FAILED;
+}
+
+static QmigStep
+without_destination(QmigJob *job, GError *local, GError **error)
+{
+    QmigPostcopy *pc = &job->postcopy;
+
+    if (!g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        note_break(job, local->message);
+        g_error_free(local);
+        return qmig_now_us() - pc->broken_us <= (int64_t)recover_ms(job) * 1000 ||
+                       give_up(job, error)
+                   ? QMIG_STEP_AGAIN
+                   : QMIG_STEP_FAILED;
+    }
+    g_propagate_error(error, local);
+    if (job->cont_sent) {
+        job->where = g_strdup(
+            "The guest is lost: it ran on the destination, whose QEMU is "
+            "gone, and the source's memory is old.");
+    }
+    return QMIG_STEP_FAILED;
+}
+
+/* The source gave up by itself, at the very end or at the very beginning. */
+static QmigStep
+source_failed(QmigJob *job, const Word *there, GError **error)
+{
+    if (there->info.status == QMIG_STATUS_COMPLETED) {
+        qmig_job_message(job,
+                         "source: it says \"failed\", but the destination has all of "
+                         "the guest");
+        return QMIG_STEP_NEXT;
+    }
+    if (job->cont_sent) {
+        job->where = g_strdup(
+            "The guest runs on the destination as long as it needs none of "
+            "the pages that were lost at the end; the source cannot "
+            "resume.");
+    }
+    qmig_job_tell_failure(job, error);
+    return QMIG_STEP_FAILED;
+}
+
+static QmigStep
+judge(QmigJob *job, const Word *there, GError **error)
+{
+    QmigMigrationStatus status = job->info.status;
+
+    if (status == QMIG_STATUS_COMPLETED) {
+        return QMIG_STEP_NEXT;
+    }
+    if (status == QMIG_STATUS_FAILED) {
+        return source_failed(job, there, error);
+    }
+    if (status == QMIG_STATUS_CANCELLED || status == QMIG_STATUS_CANCELLING) {
+        qmig_set_error(error, QMIG_ERROR_STATE,
+                       "source: somebody cancelled it in post-copy");
+        return QMIG_STEP_FAILED;
+    }
+    if (!run_there(job, there, error)) {
+        return QMIG_STEP_FAILED;
+    }
+    if (says(&job->info, "postcopy-paused")) {
+        return resume(job, there, error) ? QMIG_STEP_AGAIN : QMIG_STEP_FAILED;
+    }
+    watch_stall(job, there);
+    return qmig_parts_watch(job, error) ? QMIG_STEP_AGAIN : QMIG_STEP_FAILED;
+}
+
+QmigStep
+qmig_postcopy_tick(QmigJob *job, GError **error)
+{
+    g_auto(Word) there = { 0 };
+    GError *local = NULL;
+
+    if (!job->postcopy.entered) {
+        if (job->info.status != QMIG_STATUS_POSTCOPY) {
+            return QMIG_STEP_NEXT;
+        }
+        enter(job);
+    }
+    if (!qmig_job_observe(job, &local)) {
+        return without_source(job, local, error);
+    }
+    if (job->info.status != QMIG_STATUS_COMPLETED &&
+        !ask_destination(job, &there, &local)) {
+        return without_destination(job, local, error);
+    }
+    return judge(job, &there, error);
+}
+
+void
+qmig_postcopy_undo(QmigJob *job)
+{
+    const QmigPostcopy *pc = &job->postcopy;
+
+    if (!pc->entered) {
+        return;
+    }
+    if (pc->recoverable) {
+        job->owner = QMIG_OWNER_DESTINATION;
+        job->where = g_strdup(
+            "The guest is on the destination, and stands still where it needs "
+            "memory that is still on the source. Keep both QEMUs.");
+        job->next =
+            "When the link is whole again: `qmig recover` with the address of either.";
+        return;
+    }
+    if (!job->cont_sent && !job->source.closed &&
+        (job->info.status == QMIG_STATUS_FAILED ||
+         job->info.status == QMIG_STATUS_CANCELLED) &&
+        qmig_job_revive_source(job)) {
+        job->owner = QMIG_OWNER_SOURCE;
+        return;
+    }
+    job->owner = QMIG_OWNER_UNCLEAR;
+}
