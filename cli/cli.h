@@ -24,6 +24,7 @@ int cli_cancel(int argc, char **argv);
 int cli_set(int argc, char **argv);
 int cli_caps(int argc, char **argv);
 int cli_plugins(int argc, char **argv);
+int cli_pki(int argc, char **argv);
 int cli_stream(int argc, char **argv);
 int cli_save(int argc, char **argv);
 int cli_restore(int argc, char **argv);

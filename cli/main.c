@@ -17,6 +17,7 @@ static const CliCommand commands[] = {
     { "set", "change parameters, also while a migration runs", cli_set },
     { "caps", "capabilities and parameters this QEMU has", cli_caps },
     { "stream", "read migration streams: show what is in them", cli_stream },
+    { "pki", "certificates and keys for --tls: make them, look at them", cli_pki },
     { "plugins", "the built-in stream plugins", cli_plugins },
 };
 

@@ -18,6 +18,7 @@ static const char *const code_names[] = {
     [QMIG_ERROR_PLUGIN] = "plugin",
     [QMIG_ERROR_CONFIG] = "config",
     [QMIG_ERROR_STATE] = "state",
+    [QMIG_ERROR_TLS] = "tls",
 };
 
 const char *

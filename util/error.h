@@ -19,6 +19,7 @@
  * @QMIG_ERROR_PLUGIN:      a plugin said no
  * @QMIG_ERROR_CONFIG:      wrong usage or configuration
  * @QMIG_ERROR_STATE:       not possible in the present state (of the guest, of the job)
+ * @QMIG_ERROR_TLS:         no TLS with this peer: credentials, names or ciphers do not fit
  *
  * Expected outcomes (need more bytes, end of stream) are return values, never errors.
  */
@@ -34,6 +35,7 @@ typedef enum {
     QMIG_ERROR_PLUGIN,
     QMIG_ERROR_CONFIG,
     QMIG_ERROR_STATE,
+    QMIG_ERROR_TLS,
 } QmigErrorCode;
 
 #define QMIG_ERROR (qmig_error_quark())

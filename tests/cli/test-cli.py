@@ -27,7 +27,7 @@ MAN = TOP / "docs/man"
 PAGES = {"migrate": "qmig-migrate", "proxy": "qmig-proxy", "save": "qmig-save",
          "restore": "qmig-save", "status": "qmig-status",
          "cancel": "qmig-status", "set": "qmig-status", "caps": "qmig-status",
-         "stream": "qmig-stream",
+         "stream": "qmig-stream", "pki": "qmig-pki",
          "plugins": "qmig-status"}
 DEADLINE_S = 10
 USAGE_ERRORS = ("Unknown option", "is no command", "arguments given", "are both needed",

@@ -42,14 +42,14 @@ test_names(void)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
 
-    for (int code = QMIG_ERROR_IO; code <= QMIG_ERROR_STATE; code++) {
+    for (int code = QMIG_ERROR_IO; code <= QMIG_ERROR_TLS; code++) {
         g_autoptr(GError) error = g_error_new_literal(QMIG_ERROR, code, "x");
         const char *name = qmig_error_name(error);
 
         g_assert_cmpstr(name, !=, "internal");
         g_assert_true(g_hash_table_add(seen, (gpointer)name));
     }
-    g_autoptr(GError) beyond = g_error_new_literal(QMIG_ERROR, QMIG_ERROR_STATE + 1, "x");
+    g_autoptr(GError) beyond = g_error_new_literal(QMIG_ERROR, QMIG_ERROR_TLS + 1, "x");
     g_autoptr(GError) foreign = g_error_new_literal(G_FILE_ERROR, 0, "x");
     g_assert_cmpstr(qmig_error_name(beyond), ==, "internal");
     g_assert_cmpstr(qmig_error_name(foreign), ==, "internal");
