@@ -49,6 +49,13 @@ qmig_job_options_free(QmigJobOptions *options)
     qmig_address_free(options->migrate_uri);
     qmig_address_free(options->listen);
     g_free(options->record);
+    g_free(options->tls_dir);
+    g_free(options->tls_source_dir);
+    g_free(options->tls_destination_dir);
+    g_free(options->tls_proxy_dir);
+    g_free(options->tls_creds);
+    g_free(options->tls_hostname);
+    g_free(options->tls_user);
     g_ptr_array_unref(options->plugins);
     json_object_put(options->capabilities);
     json_object_put(options->parameters);

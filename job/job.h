@@ -82,11 +82,21 @@ typedef struct {
     uint64_t
         recover_ms; /* how long a broken post-copy is tried to be resumed; 0 = 60 000 */
     uint32_t
-        patience_ms;  /* how long the source may take to answer, besides three times its
+        patience_ms; /* how long the source may take to answer, besides three times its
                                  downtime limit, before it counts as hung; 0 = 10 000 */
-    bool direct;      /* no proxy */
-    bool suspend;     /* leave the guest paused on the destination */
-    bool keep_source; /* do not quit the source: it stays, stopped */
+    /* TLS (job/tls.c). Directories are those of QEMU's credentials, each on its own host. */
+    bool tls;
+    bool tls_psk;              /* pre-shared keys (keys.psk) instead of certificates */
+    char *tls_dir;             /* (nullable) for all three; NULL = /etc/pki/qemu */
+    char *tls_source_dir;      /* (nullable) of the source QEMU, if another */
+    char *tls_destination_dir; /* (nullable) likewise */
+    char *tls_proxy_dir; /* (nullable) of this process, for the proxy and the checks */
+    char *tls_creds; /* (nullable) objects that both QEMUs have already: ID, or SRC,DST */
+    char *tls_hostname; /* (nullable) the name in the destination's certificate */
+    char *tls_user;     /* (nullable) of pre-shared keys; NULL = "qemu" */
+    bool direct;        /* no proxy */
+    bool suspend;       /* leave the guest paused on the destination */
+    bool keep_source;   /* do not quit the source: it stays, stopped */
 } QmigJobOptions;
 
 QmigJobOptions *qmig_job_options_new(void);
