@@ -35,6 +35,7 @@ qmig_job_options_new(void)
     g_ptr_array_add(options->plugins, g_strdup("stats"));
     options->capabilities = json_object_new_object();
     options->parameters = json_object_new_object();
+    options->asked_by = json_object_new_object();
     return options;
 }
 
@@ -59,6 +60,9 @@ qmig_job_options_free(QmigJobOptions *options)
     g_ptr_array_unref(options->plugins);
     json_object_put(options->capabilities);
     json_object_put(options->parameters);
+    json_object_put(options->asked_by);
+    g_free(options->definition);
+    g_free(options->definition_to);
     g_free(options);
 }
 

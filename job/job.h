@@ -75,6 +75,13 @@ typedef struct {
     GPtrArray *plugins;       /* specs of qmig_chain_new(), after "stats" */
     JsonObject *capabilities; /* {name: true}: asked for */
     JsonObject *parameters;   /* {name: text}: asked for, as the user wrote them */
+    JsonObject *asked_by;     /* {capability or parameter: "--option"}, for messages */
+    bool rdma;                /* migrate_uri is of RDMA, not of tcp; only with direct */
+    bool unsafe;              /* do what could lose data */
+    bool offline;             /* move the definition only; there is no guest */
+    char *definition;         /* (nullable) the file the guest is started from */
+    char *definition_to;      /* (nullable) where it is copied to at the end */
+    bool undefine_source;     /* remove `definition` at the end */
     uint64_t timeout_ms;      /* from begin until the source is done; 0 = none */
     QmigOnTimeout on_timeout;
     /* Post-copy: allowed at all; and begun after the first pass without being asked. */

@@ -24,7 +24,8 @@ import traceback
 TOP = pathlib.Path(__file__).resolve().parents[2]
 QMIG = os.environ.get("QMIG", str(TOP / "build/cli/qmig"))
 MAN = TOP / "docs/man"
-PAGES = {"migrate": "qmig-migrate", "proxy": "qmig-proxy", "save": "qmig-save",
+PAGES = {"migrate": "qmig-migrate", "options": "qmig-options",
+         "proxy": "qmig-proxy", "save": "qmig-save",
          "restore": "qmig-save", "status": "qmig-status",
          "cancel": "qmig-status", "set": "qmig-status", "caps": "qmig-status",
          "stream": "qmig-stream", "pki": "qmig-pki",
@@ -124,7 +125,35 @@ def wrong_values_are_refused():
              (("--comp-xbzrle-cache=1",), "out of range"),
              (("--set=xbzrle=on",), "\"xbzrle\" is a capability"),
              (("--cap=downtime-limit",), "\"downtime-limit\" is a parameter"),
-             (("--comp-methods=mt",), "\"mt\", wanted xbzrle, zlib or zstd"),
+             (("--comp-methods=lz4",), "\"lz4\", wanted xbzrle, mt, zlib, zstd, qatzip, qpl or"),
+             (("--comp-methods=zlib,zstd",), "multifd-compression would be \"zstd\", and by"),
+             (("--comp-zlib-level=1", "--comp-methods=zstd"), "multifd-compression would be"),
+             (("--comp-zlib-level=10",), "multifd-zlib-level: 10 is out of range 0 to 9"),
+             (("--comp-mt-threads=0",), "compress-threads: 0 is out of range 1 to 255"),
+             (("--compressed", "--parallel"),
+              "xbzrle (--compressed) does not go with multifd (--parallel)"),
+             (("--comp-methods=xbzrle,zstd",), "xbzrle (--comp-methods) does not go with multifd"),
+             (("--comp-xbzrle-cache=5000000",), "5000000 bytes are not a power of two"),
+             (("--zerocopy", "--comp-methods=zstd"), "zero-copy-send (--zerocopy) does not go"),
+             (("--dirty-limit", "--auto-converge"), "does not go with auto-converge"),
+             (("--throttle-max=10", "--auto-converge-initial=30"), "is less than"),
+             (("--cap=release-ram",), "release-ram (--cap) needs postcopy-ram"),
+             (("--release-ram",), "--release-ram needs --postcopy or --postcopy-after-precopy"),
+             (("--timeout-suspend",), "--timeout-suspend needs --timeout"),
+             (("--timeout=1s", "--timeout-suspend", "--timeout-postcopy"),
+              "--timeout-suspend does not go with --timeout-postcopy"),
+             (("--p2p",), "--p2p: it takes an agent on the host"),
+             (("--tunnelled",), "--tunnelled: it takes an agent on the host"),
+             (("--mapped-ram",), "use qmig save --mapped-ram FILE"),
+             (("--offline",), "--offline needs --definition"),
+             (("--offline", "--live"), "--live does not go with --offline"),
+             (("--definition=/x",), "--definition needs --persistent or --undefinesource"),
+             (("--persistent",), "--persistent needs --definition-to"),
+             (("--rdma-pin-all",), "--rdma-pin-all needs --migrateuri"),
+             (("--migrateuri=rdma:192.0.2.1:1",), "no proxy can stand in RDMA: add --direct"),
+             (("--p2p", "--release-ram", "--comp-methods=lz4"), "agent"),
+             (("--p2p", "--release-ram", "--comp-methods=lz4"), "--release-ram needs"),
+             (("--p2p", "--release-ram", "--comp-methods=lz4"), "\"lz4\", wanted"),
              (("--migrateuri=nowhere",), "\"nowhere\": expected unix:PATH, tcp:HOST:PORT"),
              (("--listen=tcp:localhost",), "\"tcp:localhost\": no port"),
              (("--listen=unix:/" + "x" * 200,), "wanted 1 to 107"),
@@ -655,8 +684,8 @@ def check_of_real_qemus():
     with real_qemu() as (first, again), real_qemu("-S") as (other, there):
         before = [Run("caps", "--json", each).expect(0).out for each in (again, there)]
         done = Run("migrate", "--json", "--cap=no-such", "--set=nor-this=1",
-                   "--cap=postcopy-ram", first, other)
-        done.expect(2, "wanted \"inmigrate\"", "no-such", "nor-this", "postcopy-ram",
+                   "--cap=x-colo", first, other)
+        done.expect(2, "wanted \"inmigrate\"", "no-such", "nor-this", "x-colo",
                     "Nothing was ")
         report = json.loads(done.out)
         check_report(report, "qmig-migrate")
