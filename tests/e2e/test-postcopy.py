@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+Post-copy of real KVM guests with one QEMU version: begun by --postcopy-after-precopy or --timeout,
+broken in several ways and resumed, paused for good, objected to. Memory byte for byte; one guest.
+"""
+import json
+import sys
+import time
+
+from lib import accel, check, finish, migrate_args, moved_whole, qemu, run_tests, settings, start, vm
+
+VERSION = sys.argv[1]
+WORKLOAD = {"ws": "64M", "rate": "max"}
+# Never done in precopy, and slow enough for a break in the middle: 64 MB come in post-copy.
+SLOW = ["--postcopy-after-precopy", "--downtime=5ms", "--bandwidth=400MiB/s", "--set",
+        "max-postcopy-bandwidth=30MiB/s"]
+
+
+def pair(**options):
+    binary = qemu(VERSION)
+    return vm.Pair(binary, mem_mib=options.pop("mem_mib", 256), accel=accel(binary),
+                   workload=options.pop("workload", WORKLOAD), **options)
+
+
+def decisions(report):
+    return [d["what"] for d in report["decisions"]]
+
+
+def wait_status(side, words, timeout=20):
+    """Poll until a side's migration is in one of @words."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        status = side.cmd("query-migrate").get("status")
+        if status in words:
+            return status
+        time.sleep(0.02)
+    raise AssertionError(f"{side}: {status}, wanted {words}")
+
+
+def whole(*options):
+    """Arrives paused, memory equal: begun in the first pass, ended in post-copy."""
+    def test():
+        with pair() as p:
+            p.wait_ticking("src")
+            report = moved_whole(p, *SLOW, *options)
+            check("post-copy" in decisions(report), f"it came to post-copy: {report['decisions']}")
+    return test
+
+
+def at_timeout():
+    with pair() as p:
+        p.wait_ticking("src")
+        done = finish(start(*migrate_args(p), "--timeout=1s", "--timeout-postcopy",
+                            "--bandwidth=100MiB/s"))
+        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+        p.wait_ticking("dst")
+        check(p.running() == ["dst"], f"one guest runs: {p.running()}")
+        check(p.guest_errors() == [], f"it sees no corruption: {p.guest_errors()}")
+        check("post-copy" in decisions(done.report()), "by post-copy")
+
+
+def at_timeout_suspended():
+    with pair() as p:
+        p.wait_ticking("src")
+        done = finish(start(*migrate_args(p), "--timeout=1s", "--timeout-suspend",
+                            "--bandwidth=100MiB/s"))
+        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+        p.wait_ticking("dst")
+        check(p.running() == ["dst"], f"one guest runs: {p.running()}")
+        check(p.guest_errors() == [], f"it sees no corruption: {p.guest_errors()}")
+
+
+def suspended_and_failed():
+    """The guest that was stopped for the deadline runs on the source again."""
+    with pair() as p:
+        p.wait_ticking("src")
+        before = settings(p.src)
+        process = start(*migrate_args(p), "--timeout=500ms", "--timeout-suspend",
+                        "--bandwidth=10MiB/s")
+        deadline = time.monotonic() + 10
+        while p.src.status() != "paused" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        p.dst.process.kill()
+        done = finish(process)
+        check(done.code == 3, f"exit 3, got {done.code}: {done.err}")
+        p.wait_ticking("src")
+        check(p.running() == ["src"], f"it runs on the source: {p.running()}")
+        check(settings(p.src) == before, "the source's settings are as before")
+
+
+def broken(side_name, times, *options):
+    """migrate-pause on one side, again and again: it resumes, and memory is whole."""
+    def test():
+        with pair() as p:
+            p.wait_ticking("src")
+            process = start(*migrate_args(p), "--keep-source", *SLOW, *options)
+            side = getattr(p, side_name)
+            for _ in range(times):
+                wait_status(p.dst, ["postcopy-active"])
+                wait_status(p.src, ["postcopy-active"])
+                time.sleep(0.15)
+                side.cmd("migrate-pause")
+                time.sleep(0.3)
+            done = finish(process)
+            check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+            report = done.report()
+            check(decisions(report).count("resume post-copy") == times,
+                  f"resumed {times} times: {report['decisions']}")
+            p.wait_ticking("dst")
+            check(p.running() == ["dst"], f"one guest runs: {p.running()}")
+            time.sleep(0.5)
+            check(p.guest_errors() == [], f"it sees no corruption: {p.guest_errors()}")
+    return test
+
+
+def cut_cable():
+    """Three seconds of darkness, TCP, without proxy: nobody closes anything."""
+    why = vm.Link.why_not()
+    check(not why, why)
+    with vm.Link("1gbit") as link, pair(link=link) as p:
+        p.wait_ticking("src")
+        process = start(*migrate_args(p), "--keep-source", "--direct",
+                        f"--migrateuri=tcp:{link.dst_addr}:0", *SLOW)
+        wait_status(p.dst, ["postcopy-active"])
+        time.sleep(0.3)
+        link.set_up(False)
+        time.sleep(3)
+        link.set_up(True)
+        done = finish(process, 90)
+        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+        p.wait_ticking("dst")
+        check(p.running() == ["dst"], f"one guest runs: {p.running()}")
+        check(p.guest_errors() == [], f"it sees no corruption: {p.guest_errors()}")
+
+
+def given_up():
+    """A destination that never gets a new way in: exit 6, both alive, nobody runs twice."""
+    with vm.Link("1gbit") as link, pair(link=link) as p:
+        p.wait_ticking("src")
+        process = start(*migrate_args(p), "--direct", f"--migrateuri=tcp:{link.dst_addr}:0",
+                        "--recover-timeout=2s", *SLOW)
+        wait_status(p.dst, ["postcopy-active"])
+        time.sleep(0.3)
+        link.set_up(False)
+        p.src.cmd("migrate-pause")
+        done = finish(process, 90)
+        check(done.code == 6, f"exit 6, got {done.code}: {done.err}")
+        check("qmig recover" in done.err, f"it says what to do: {done.err}")
+        check(p.src.alive() and p.dst.alive(), "both QEMUs live")
+        check("src" not in p.running(), "the source's guest stands still")
+
+
+def destination_dies():
+    """In post-copy that is the guest's end; the source must not run its old memory."""
+    with pair() as p:
+        p.wait_ticking("src")
+        process = start(*migrate_args(p), *SLOW)
+        wait_status(p.dst, ["postcopy-active"])
+        time.sleep(0.3)
+        p.dst.process.kill()
+        done = finish(process, 90)
+        check(done.code == 7, f"exit 7, got {done.code}: {done.err}")
+        check("lost" in done.err, f"it says so: {done.err}")
+        check(p.running() == [], f"nobody runs: {p.running()}")
+
+
+def events(process_err):
+    return [json.loads(line) for line in process_err.splitlines() if line.startswith("{")]
+
+
+TESTS = [
+    ("post-copy after the first pass, memory equal", whole()),
+    ("with preempt", whole("--cap", "postcopy-preempt")),
+    ("direct", whole("--direct")),
+    ("--timeout-postcopy ends what would not end", at_timeout),
+    ("--timeout-suspend ends what would not end", at_timeout_suspended),
+    ("a guest stopped by --timeout-suspend runs again when it failed", suspended_and_failed),
+    ("broken on the source twice, resumed", broken("src", 2)),
+    ("broken on the destination, resumed", broken("dst", 1)),
+    ("broken with preempt, resumed", broken("src", 1, "--cap", "postcopy-preempt")),
+    ("cable cut for three seconds, resumed", cut_cable),
+    ("given up: exit 6", given_up),
+    ("destination killed: exit 7, and nobody runs", destination_dies),
+]
+
+if __name__ == "__main__":
+    run_tests([t for t in TESTS if all(word in t[0] for word in sys.argv[2:])])
