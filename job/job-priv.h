@@ -5,6 +5,7 @@
 
 #include "job/endpoints.h"
 #include "job/job.h"
+#include "job/journal.h"
 #include "job/postcopy.h"
 #include "job/progress.h"
 #include "job/side.h"
@@ -16,6 +17,9 @@ typedef enum {
     QMIG_OWNER_DESTINATION,
     QMIG_OWNER_UNCLEAR,
 } QmigOwner;
+
+typedef struct QmigLife QmigLife;
+typedef struct QmigAgentState QmigAgentState;
 
 struct QmigJob {
     QmigJobOptions *options;
@@ -46,6 +50,14 @@ struct QmigJob {
     bool source_held;         /* this job has stopped the source's guest */
     bool suspended;           /* by --timeout-suspend: the deadline has done its work */
     QmigPostcopy postcopy;
+    QmigJournal *journal;  /* NULL = none, or not begun */
+    QmigLife *life;        /* of the part "life" */
+    QmigAgentState *agent; /* of the part "agent" */
+    bool
+        cont_noted; /* an earlier qmig was about to tell the destination to run the guest */
+    bool
+        lifeless; /* the destination ran the guest, which did nothing, and has stopped it */
+    int64_t alive_us; /* when the guest was seen to live on the destination; 0 = not */
     /* The guest's vCPUs run, or would but for the switchover: false when somebody has stopped
        it, before or while it was copied. The other side shall then not run it either. */
     bool guest_runs;
@@ -122,6 +134,8 @@ void qmig_job_choose_settings(QmigJob *job, GString *problems);
 /* check.c: add to @problems. */
 void qmig_job_problem(GString *problems, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
+/* job.c: run from @first on, what comes before being known to be done. */
+QmigOutcome qmig_job_run_from(QmigJob *job, QmigPhase first, GError **error);
 /* job.c: the source had been migrated away before this job: who has its guest is not known. */
 bool qmig_job_source_is_spent(const QmigJob *job);
 

@@ -2,7 +2,9 @@
 /* Running the table of phases: forwards, and on a failure backwards. */
 #include "job/job.h"
 
+#include "job/hook.h"
 #include "job/part.h"
+#include "job/steps.h"
 #include "util/error.h"
 #include "util/units.h"
 
@@ -33,6 +35,7 @@ qmig_job_options_new(void)
 
     options->plugins = g_ptr_array_new_with_free_func(g_free);
     g_ptr_array_add(options->plugins, g_strdup("stats"));
+    options->hooks = g_ptr_array_new_with_free_func(g_free);
     options->capabilities = json_object_new_object();
     options->parameters = json_object_new_object();
     options->asked_by = json_object_new_object();
@@ -57,6 +60,11 @@ qmig_job_options_free(QmigJobOptions *options)
     g_free(options->tls_creds);
     g_free(options->tls_hostname);
     g_free(options->tls_user);
+    g_free(options->journal);
+    g_free(options->fence);
+    g_ptr_array_unref(options->hooks);
+    qmig_address_free(options->agent);
+    qmig_address_free(options->agent_destination);
     g_ptr_array_unref(options->plugins);
     json_object_put(options->capabilities);
     json_object_put(options->parameters);
@@ -94,6 +102,7 @@ qmig_job_free(QmigJob *job)
         return;
     }
     qmig_parts_free(job);
+    qmig_journal_free(job->journal);
     qmig_proxy_free(job->proxy);
     qmig_endpoints_clear(&job->endpoints);
     qmig_side_clear(&job->source);
@@ -237,7 +246,8 @@ run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
     QmigDeadline deadline = timeout_ms > 0 ? qmig_deadline_in_ms(timeout_ms)
                                            : QMIG_DEADLINE_NEVER;
 
-    if (!check_wishes(job, row, error) || !row->enter(job, error)) {
+    if (!check_wishes(job, row, error) || !qmig_hook_enter(job, error) ||
+        !row->enter(job, error)) {
         return false;
     }
     while (row->tick != NULL) {
@@ -361,11 +371,26 @@ end_with_error(QmigJob *job, const GError *error)
                              qmig_phase_name(job->phase), error->message);
 }
 
+/* The outcome is known. */
+static QmigOutcome
+conclude(QmigJob *job)
+{
+    qmig_steps_end(job);
+    qmig_hook_end(job);
+    return job->outcome;
+}
+
 QmigOutcome
 qmig_job_run(QmigJob *job, GError **error)
 {
+    return qmig_job_run_from(job, QMIG_PHASE_BEGIN, error);
+}
+
+QmigOutcome
+qmig_job_run_from(QmigJob *job, QmigPhase first, GError **error)
+{
     job->begin_us = qmig_now_us();
-    for (int phase = 0; phase < QMIG_N_PHASES; phase++) {
+    for (int phase = (int)first; phase < QMIG_N_PHASES; phase++) {
         g_autoptr(GError) local = NULL;
 
         job->phase = (QmigPhase)phase;
@@ -385,8 +410,8 @@ qmig_job_run(QmigJob *job, GError **error)
         end_with_error(job, local);
         g_set_error(error, job->error->domain, job->error->code, "%s\n  %s\n  %s",
                     job->error->message, job->where, job->next);
-        return job->outcome;
+        return conclude(job);
     }
     job->outcome = QMIG_OUTCOME_DONE;
-    return job->outcome;
+    return conclude(job);
 }

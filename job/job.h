@@ -101,9 +101,21 @@ typedef struct {
     char *tls_creds; /* (nullable) objects that both QEMUs have already: ID, or SRC,DST */
     char *tls_hostname; /* (nullable) the name in the destination's certificate */
     char *tls_user;     /* (nullable) of pre-shared keys; NULL = "qemu" */
-    bool direct;        /* no proxy */
-    bool suspend;       /* leave the guest paused on the destination */
-    bool keep_source;   /* do not quit the source: it stays, stopped */
+    char *journal;      /* (nullable) the journal's file, which stays */
+    bool
+        journal_by_default; /* else one in the default directory, removed at a clear end */
+    char *fence;      /* (nullable) command that makes sure a side runs nothing: exit 0 */
+    GPtrArray *hooks; /* "PHASE=COMMAND" of qmig_hook_check() */
+    uint32_t hook_timeout_ms; /* of each; 0 = 30 000 */
+    uint32_t life_timeout_ms; /* until a sign of life is missed; 0 = 3 000 */
+    bool no_proof_of_life;
+    QmigAddress *agent,
+        *agent_destination; /* (nullable) qemu-ga's channel on each side */
+    bool freeze;            /* freeze the guest's filesystems for the switchover */
+    bool set_time;          /* set the guest's clock on the destination */
+    bool direct;            /* no proxy */
+    bool suspend;           /* leave the guest paused on the destination */
+    bool keep_source;       /* do not quit the source: it stays, stopped */
 } QmigJobOptions;
 
 QmigJobOptions *qmig_job_options_new(void);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What both sides say while memory is copied, taken in and handed to the watcher. */
-#include "job/job-priv.h"
+#include "job/steps.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -136,6 +136,9 @@ qmig_job_guest_has_stopped(QmigJob *job, bool *stopped, GError **error)
                          "source: somebody has %s the guest (\"%s\"): it will arrive so",
                          running ? "continued" : "stopped", state);
         job->guest_runs = running;
+        JsonObject *o = json_object_new_object();
+        json_object_object_add(o, "runs", json_object_new_boolean(running));
+        qmig_steps_note(job, "guest", o);
     }
     return true;
 }

@@ -38,8 +38,12 @@ typedef struct {
     void (*free)(QmigJob *job);
 } QmigPart;
 
-/* Ended by a row without name. */
+/* In the order in which they are called; ended by NULL. */
 extern const QmigPart *const qmig_parts[];
+
+extern const QmigPart qmig_hook_part;  /* hook.c */
+extern const QmigPart qmig_agent_part; /* agent.c */
+extern const QmigPart qmig_life_part;  /* life.c */
 
 void qmig_parts_check(QmigJob *job, GString *problems);
 bool qmig_parts_prepare(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;

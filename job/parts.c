@@ -4,6 +4,9 @@
 
 /* A new part is one line here. */
 const QmigPart *const qmig_parts[] = {
+    &qmig_hook_part,
+    &qmig_agent_part,
+    &qmig_life_part,
     NULL,
 };
 

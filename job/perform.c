@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Storage, perform and switchover: the phases in which things are copied. */
 #include "job/part.h"
+#include "job/steps.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -45,6 +46,11 @@ qmig_job_perform_enter(QmigJob *job, GError **error)
     job->perform_us = qmig_now_us();
     job->guest_seen_us = MAX(job->source.stopped_us, job->source.resumed_us);
     qmig_progress_init(&job->model, job->perform_us);
+    JsonObject *o = json_object_new_object();
+    json_object_object_add(o, "uri", json_object_new_string(uri));
+    if (!qmig_steps_write(job, "migrate", o, error)) {
+        return false;
+    }
     job->migrate_sent = true;
     return qmig_qmp_migrate(job->source.qmp, uri, error);
 }
@@ -187,7 +193,8 @@ qmig_job_switchover_tick(QmigJob *job, GError **error)
         return QMIG_STEP_FAILED;
     }
     if (job->info.status == QMIG_STATUS_PRE_SWITCHOVER && !job->continue_sent) {
-        if (!qmig_parts_pre_switchover(job, error)) {
+        if (!qmig_parts_pre_switchover(job, error) ||
+            !qmig_steps_write(job, "continue", NULL, error)) {
             return QMIG_STEP_FAILED;
         }
         JsonObject *arguments = json_object_new_object();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The phases, and at the end of the file the table of them. */
 #include "job/part.h"
+#include "job/steps.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -85,6 +86,18 @@ qmig_job_start_proxy(QmigJob *job, GError **error)
                                        error);
 }
 
+static bool
+note_incoming(QmigJob *job, const char *uri, GError **error)
+{
+    JsonObject *o = json_object_new_object();
+
+    json_object_object_add(o, "uri", json_object_new_string(uri));
+    if (job->endpoints.dir != NULL) {
+        json_object_object_add(o, "dir", json_object_new_string(job->endpoints.dir));
+    }
+    return qmig_steps_write(job, "incoming", o, error);
+}
+
 /*
  * Tell the destination to listen: it is good for this one migration from here on. `stop` in
  * "inmigrate" is -S: without it the destination would run the guest as soon as it has it, and
@@ -105,7 +118,8 @@ start_incoming(QmigJob *job, GError **error)
         return qmig_set_error(error, QMIG_ERROR_STATE,
                               "destination: its state has become \"%s\"", state);
     }
-    if (!qmig_qmp_execute(qmp, "stop", NULL, NULL, NULL, error)) {
+    if (!qmig_qmp_execute(qmp, "stop", NULL, NULL, NULL, error) ||
+        !note_incoming(job, uri, error)) {
         return false;
     }
     job->incoming_sent = true;
@@ -120,6 +134,7 @@ prepare_enter(QmigJob *job, GError **error)
 {
     return qmig_endpoints_choose(&job->endpoints, job->options, job->source.qmp,
                                  job->destination.qmp, error) &&
+           qmig_steps_begin(job, error) &&
            qmig_side_apply(&job->source, job->source_caps, job->source_params, error) &&
            qmig_side_apply(&job->destination, job->destination_caps,
                            job->destination_params, error) &&
@@ -235,13 +250,17 @@ finish_tick(QmigJob *job, GError **error)
         job->running_us = job->running_us != 0 ? job->running_us : qmig_now_us();
         g_free(job->destination.run_state);
         job->destination.run_state = g_steal_pointer(&state);
-        return qmig_side_dispatch(&job->destination, error) &&
-                       qmig_parts_after_cont(job, error)
-                   ? QMIG_STEP_NEXT
-                   : QMIG_STEP_FAILED;
+        if (!qmig_side_dispatch(&job->destination, error) ||
+            !qmig_parts_after_cont(job, error)) {
+            return QMIG_STEP_FAILED;
+        }
+        qmig_steps_note(job, "running", NULL);
+        return QMIG_STEP_NEXT;
     }
     if (!job->cont_sent) {
-        if (!qmig_parts_before_cont(job, error)) {
+        /* Should this fail, the source still has all of the guest. */
+        if (!qmig_parts_before_cont(job, error) ||
+            !qmig_steps_write(job, "cont", NULL, error)) {
             return QMIG_STEP_FAILED;
         }
         job->cont_sent = true;
@@ -259,6 +278,10 @@ let_source_go(QmigJob *job)
     g_autoptr(GError) error = NULL;
     bool was_gone = job->source.closed;
     bool keep = job->options->keep_source && !was_gone;
+
+    if (!keep) {
+        qmig_steps_note(job, "quit", NULL);
+    }
     bool ok = keep ? qmig_side_restore(&job->source, &error)
                    : qmig_side_end(&job->source, &error);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the job does by itself while memory is copied, by the user's options. */
-#include "job/job-priv.h"
+#include "job/steps.h"
 #include "util/error.h"
 #include "util/units.h"
 
@@ -17,7 +17,8 @@ qmig_job_hold_source(QmigJob *job, GError **error)
     if (job->source_held || !job->guest_runs) {
         return true;
     }
-    if (!qmig_qmp_stop(job->source.qmp, error)) {
+    if (!qmig_steps_write(job, "hold", NULL, error) ||
+        !qmig_qmp_stop(job->source.qmp, error)) {
         return false;
     }
     job->source_held = true;
@@ -51,6 +52,7 @@ qmig_job_release_source(QmigJob *job, GError **error)
         if (running) {
             job->source_held = false;
         } else if (can_continue) {
+            qmig_steps_note(job, "release", NULL);
             if (!qmig_qmp_cont(job->source.qmp, error)) {
                 return false;
             }

@@ -14,6 +14,7 @@
  *     completed                                   the destination has all of it
  */
 #include "job/part.h"
+#include "job/steps.h"
 #include "util/error.h"
 #include "util/units.h"
 
@@ -87,6 +88,9 @@ qmig_postcopy_ask(QmigJob *job, GError **error)
     g_autoptr(GError) local = NULL;
 
     if (!qmig_job_hold_source(job, error)) {
+        return false;
+    }
+    if (!qmig_steps_write(job, "postcopy", NULL, error)) {
         return false;
     }
     job->postcopy.asked = true;
@@ -303,6 +307,7 @@ run_there(QmigJob *job, const Word *there, GError **error)
         }
     }
     if (shall_run && !there->running && !job->cont_sent) {
+        qmig_steps_note(job, "cont", NULL);
         job->cont_sent = true;
         if (!qmig_qmp_cont(job->destination.qmp, error)) {
             return false;

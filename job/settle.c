@@ -14,7 +14,8 @@
  *     nothing                                                      unclear
  *     post-copy, COLO                                              unclear
  */
-#include "job/job-priv.h"
+#include "job/hook.h"
+#include "job/steps.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -224,12 +225,16 @@ qmig_job_revive_source(QmigJob *job)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!qmig_job_end_destination(job)) {
+    if (!qmig_job_end_destination(job) &&
+        !qmig_fence(
+            job, &job->destination,
+            "it is not proven gone, and the guest must run on the source again")) {
         qmig_job_message(job,
                          "the destination is not proven gone: the source's guest stays "
                          "stopped");
         return false;
     }
+    qmig_steps_note(job, "revive", NULL);
     if (job->guest_runs && !qmig_qmp_cont(job->source.qmp, &error)) {
         qmig_job_message(job, "%s", error->message);
         return false;
@@ -268,7 +273,11 @@ owner_without_source(QmigJob *job)
     QmigSide *source = &job->source;
 
     (void)!qmig_side_dispatch(source, NULL);
-    if (!qmig_side_is_dead(source)) {
+    /* Fencing a source that has the only whole guest would be the end of it. */
+    if (!qmig_side_is_dead(source) &&
+        (!destination_has_loaded(job) ||
+         !qmig_fence(job, source,
+                     "it does not answer, and the destination has all of the guest"))) {
         return QMIG_OWNER_UNCLEAR;
     }
     source->closed = true;
@@ -353,7 +362,8 @@ qmig_job_roll_back(QmigJob *job)
         qmig_job_message(job, "the source is gone: only the destination has the guest");
         return;
     }
-    if (job->cont_sent && !cont_had_no_effect(job)) {
+    if ((job->cont_sent && !job->lifeless && !cont_had_no_effect(job)) ||
+        job->cont_noted) {
         qmig_job_message(
             job, "the destination was told to run the guest and may have done so");
         return;

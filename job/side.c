@@ -65,13 +65,14 @@ is_qemu(pid_t pid)
  * did that and handed the socket over, that is not QEMU, and its end would prove nothing.
  */
 static int
-open_process(const QmigQmp *qmp)
+open_process(const QmigQmp *qmp, pid_t *pid)
 {
     struct ucred peer;
 
     if (!qmig_qmp_peer(qmp, &peer) || peer.pid <= 0 || !is_qemu(peer.pid)) {
         return -1;
     }
+    *pid = peer.pid;
     return (int)syscall(SYS_pidfd_open, peer.pid, 0);
 }
 
@@ -119,7 +120,7 @@ qmig_side_begin(QmigSide *side, const QmigAddress *address, const QmigCancel *ca
     }
     side->is_local = address->kind == QMIG_ADDRESS_UNIX;
     side->version = qmig_qmp_version(side->qmp);
-    side->pidfd = open_process(side->qmp);
+    side->pidfd = open_process(side->qmp, &side->pid);
     side->machine = qmig_qmp_query_machine(side->qmp, error);
     if (side->machine == NULL ||
         !query_text(side->qmp, "query-name", "name", &side->name, error) ||
@@ -155,6 +156,11 @@ take_event(QmigSide *side, const QmigQmpEvent *event)
 bool
 qmig_side_dispatch(QmigSide *side, GError **error)
 {
+    if (side->qmp == NULL) {
+        side->closed = true;
+        return qmig_set_error(error, QMIG_ERROR_CLOSED, "%s: there is no connection",
+                              side->label);
+    }
     bool ok = qmig_qmp_dispatch(side->qmp, error);
 
     for (;;) {
@@ -266,7 +272,7 @@ process_ended(const QmigSide *side, int timeout_ms)
 bool
 qmig_side_is_dead(const QmigSide *side)
 {
-    return process_ended(side, side->closed ? DEATH_TIMEOUT_MS : 0);
+    return side->dead || process_ended(side, side->closed ? DEATH_TIMEOUT_MS : 0);
 }
 
 /* Wait until QEMU, told to quit, closes its monitor. */
@@ -292,8 +298,12 @@ qmig_side_end(QmigSide *side, GError **error)
     g_autoptr(GError) local = NULL;
     bool acknowledged;
 
-    if (side->qmp == NULL) {
+    if (side->dead || (side->qmp == NULL && !side->unreachable)) {
         return true;
+    }
+    if (side->qmp == NULL) {
+        return qmig_set_error(error, QMIG_ERROR_CLOSED, "%s: it cannot be reached",
+                              side->label);
     }
     acknowledged = qmig_qmp_execute(side->qmp, "quit", NULL, NULL, &call, &local);
     if (!acknowledged && !g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {

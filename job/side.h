@@ -11,6 +11,9 @@ typedef struct {
     QmigQmp *qmp;      /* NULL before begin and once it is proven gone */
     bool is_local;     /* its monitor is a unix socket */
     QmigFd pidfd;      /* of a QEMU on this host; -1 = not known */
+    pid_t pid;         /* of it; 0 = not known */
+    bool dead;         /* it runs nothing any more: seen, or fenced */
+    bool unreachable;  /* qmp is NULL, and it is not known to be gone */
 
     /* Read in begin, and what restore puts back. */
     unsigned version;  /* qmig_qmp_version() */

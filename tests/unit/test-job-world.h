@@ -63,6 +63,11 @@ struct World {
     const char *machine[N_SIDES];
     int64_t memory[N_SIDES];
 
+    bool lifeless[N_SIDES]; /* a guest that runs there executes nothing */
+    bool cont_seen[N_SIDES];
+    int writes; /* to disks, of the destination's guest */
+    unsigned n_executed;
+
     Course course;
     bool completes_on_cancel; /* the cancel comes too late */
     int n_steps;              /* query-migrate of the source since migrate */
@@ -282,6 +287,7 @@ world_cont(World *w, int side)
     if (side == SRC && w->alive[DST]) {
         w->src_cont_too_early = true;
     }
+    w->cont_seen[side] = true;
     world_set_run(w, side, "running");
     fake_event(&w->fakes[side], "RESUME", "{}");
 }
@@ -308,8 +314,11 @@ world_act(World *w, int side, const char *command, JsonObject *args)
     } else if (strcmp(command, "cont") == 0) {
         world_cont(w, side);
     } else if (strcmp(command, "stop") == 0) {
-        g_assert_cmpstr(w->run[side], ==, "inmigrate");
-        w->autostart = false;
+        w->autostart = w->autostart && strcmp(w->run[side], "inmigrate") != 0;
+        if (strcmp(w->run[side], "running") == 0) {
+            world_set_run(w, side, "paused");
+            fake_event(&w->fakes[side], "STOP", "{}");
+        }
     } else if (strcmp(command, "quit") != 0 && strcmp(command, "qmp_capabilities") != 0) {
         return false;
     }
@@ -331,6 +340,15 @@ world_answer(World *w, int side, const char *command, JsonObject *args)
     }
     if (strcmp(command, "query-cpus-fast") == 0) {
         return g_strdup("[{}]");
+    }
+    if (strcmp(command, "human-monitor-command") == 0) {
+        bool lives = strcmp(w->run[side], "running") == 0 && !w->lifeless[side];
+        w->n_executed += lives;
+        return g_strdup_printf("\"EIP=%u\"", lives ? w->n_executed : 0);
+    }
+    if (strcmp(command, "query-blockstats") == 0) {
+        return g_strdup_printf("[{\"stats\":{\"wr_operations\":%d}}]",
+                               w->cont_seen[side] ? w->writes : 0);
     }
     if (strcmp(command, "query-name") == 0) {
         return g_strdup("{\"name\":\"guest\"}");
