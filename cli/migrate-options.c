@@ -6,6 +6,7 @@
 #include "cli/migrate-options.h"
 
 #include "cli/cli.h"
+#include "job/hook.h"
 #include "qmp/rules.h"
 #include "util/error.h"
 #include "util/units.h"
@@ -382,6 +383,18 @@ take_rows(Taking *taking)
     }
 }
 
+static void
+check_hooks(Taking *taking)
+{
+    for (guint i = 0; i < taking->options->hooks->len; i++) {
+        g_autoptr(GError) error = NULL;
+
+        if (!qmig_hook_check(taking->options->hooks->pdata[i], &error)) {
+            problem(taking, "%s", error->message);
+        }
+    }
+}
+
 /* What rows cannot say. */
 static void
 take_rest(Taking *taking)
@@ -396,6 +409,8 @@ take_rest(Taking *taking)
     if (json_object_object_get_ex(options->capabilities, "postcopy-ram", NULL)) {
         options->postcopy = true;
     }
+    options->journal_by_default = !cli_option_given("no-journal");
+    check_hooks(taking);
     if (options->rdma && !options->direct) {
         problem(taking, "--migrateuri: no proxy can stand in RDMA: add --direct");
     }

@@ -406,6 +406,72 @@ static const CliOption table[] = {
     { "announce-rounds", CLI_TEXT, CLI_GROUP_NETWORK, .arg = "N",
       .sets = "announce-rounds", .help = "how many", .text = "How many announcements." },
 
+    /* ---- safety ---------------------------------------------------------------------------------- */
+    { "journal", CLI_FILE, CLI_GROUP_SAFETY, .arg = "FILE", .field = CLI_FIELD(journal),
+      .excludes = "no-journal", .why = "one asks for what the other declines",
+      .help = "write the steps here; for qmig recover",
+      .text =
+          "Write each step that matters into FILE before it is done, and keep FILE at the "
+          "end. Without this the journal is a new file in F</var/lib/qmig> (root) or "
+          "F<~/.local/state/qmig>, in either case in F<$XDG_STATE_HOME/qmig> where that is "
+          "set, and is removed when the migration has ended and it is clear where the guest "
+          "is. See L<qmig-recover(1)>." },
+    { "no-journal", CLI_FLAG, CLI_GROUP_SAFETY, .help = "write no journal",
+      .text =
+          "Write none: when this process is killed, qmig recover knows nothing of the "
+          "migration." },
+    { "fence", CLI_TEXT, CLI_GROUP_SAFETY, .arg = "COMMAND", .field = CLI_FIELD(fence),
+      .help = "makes sure that a lost side runs nothing",
+      .text =
+          "Run by F</bin/sh> when a side is not proven gone and the other one shall run the "
+          "guest. Exit code 0 within a minute says that it certainly runs nothing any more; "
+          "anything else leaves it unclear who owns the guest. See L</HOOKS>." },
+    { "hook", CLI_LIST, CLI_GROUP_SAFETY, .arg = "PHASE=COMMAND",
+      .field = CLI_FIELD(hooks), .help = "run COMMAND when PHASE begins",
+      .text =
+          "Run COMMAND by F</bin/sh> when a phase begins, or at the end: C<done>, "
+          "C<failed>. May be repeated. An exit code other than 0 ends the migration as long "
+          "as there is a way back, and is only told afterwards. See L</HOOKS>." },
+    { "hook-timeout", CLI_DURATION, CLI_GROUP_SAFETY, .arg = "TIME",
+      .field = CLI_FIELD(hook_timeout_ms), .needs = "hook", .why = "it is theirs",
+      .help = "a hook that takes longer is killed (30s)",
+      .text = "A hook that takes longer is killed with all it has started, and counts as "
+              "failed. Default: 30 seconds." },
+    { "agent", CLI_ADDRESS, CLI_GROUP_SAFETY, .arg = "ADDRESS", .field = CLI_FIELD(agent),
+      .help = "socket of the guest's qemu-ga on the source",
+      .text =
+          "The socket of the channel to the guest's agent (qemu-ga) on the source. The "
+          "agent must answer there when the migration begins." },
+    { "agent-destination", CLI_ADDRESS, CLI_GROUP_SAFETY, .arg = "ADDRESS",
+      .field = CLI_FIELD(agent_destination), .help = "the same on the destination",
+      .text = "The socket of the same channel on the destination." },
+    { "freeze", CLI_FLAG, CLI_GROUP_SAFETY, .field = CLI_FIELD(freeze), .needs = "agent",
+      .why = "its agent does it", .help = "freeze its filesystems for the switchover",
+      .text =
+          "Let the agent freeze the guest's filesystems when the first pass over its memory "
+          "is done, and thaw them where it runs then. Should the switchover not come "
+          "within ten seconds they are thawed again, which is told. Takes B<--agent> and "
+          "B<--agent-destination>." },
+    { "set-time", CLI_FLAG, CLI_GROUP_SAFETY, .field = CLI_FIELD(set_time),
+      .needs = "agent-destination", .why = "its agent does it",
+      .help = "set the guest's clock when it has arrived",
+      .text = "Let the agent set the guest's clock to this host's when it runs on the "
+              "destination." },
+    { "life-timeout", CLI_DURATION, CLI_GROUP_SAFETY, .arg = "TIME",
+      .field = CLI_FIELD(life_timeout_ms), .excludes = "no-proof-of-life",
+      .why = "one asks for what the other declines",
+      .help = "until a sign of life is missed (3s)",
+      .text =
+          "After it was told to run, the guest must be seen alive on the destination before "
+          "the source is let go: its registers, what KVM counts of its vCPUs, or their "
+          "processor time must change. A guest that was busy on the source and does "
+          "nothing for this time goes back there if it has written to no disk: exit code "
+          "3; else: exit code 7. Most are seen alive within 50 ms. Default: 3 seconds." },
+    { "no-proof-of-life", CLI_FLAG, CLI_GROUP_SAFETY,
+      .field = CLI_FIELD(no_proof_of_life),
+      .help = "take QEMU's word that the guest runs",
+      .text = "Do not look: QEMU's word that the guest runs is taken." },
+
     /* ---- anything else, and output ------------------------------------------------------------- */
     { "set", CLI_LIST, CLI_GROUP_OUTPUT, .arg = "NAME=VALUE",
       .help = "any parameter QEMU has",

@@ -71,8 +71,9 @@ make_environment(const QmigJob *job)
 static uint32_t
 hook_timeout_ms(const QmigJob *job)
 {
-    return job->options->hook_timeout_ms > 0 ? job->options->hook_timeout_ms
-                                             : HOOK_TIMEOUT_MS;
+    uint64_t ms = job->options->hook_timeout_ms;
+
+    return ms > 0 ? (uint32_t)MIN(ms, G_MAXINT32) : HOOK_TIMEOUT_MS;
 }
 
 /* All hooks of one name, in their order, until one says no. */

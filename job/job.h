@@ -106,8 +106,8 @@ typedef struct {
         journal_by_default; /* else one in the default directory, removed at a clear end */
     char *fence;      /* (nullable) command that makes sure a side runs nothing: exit 0 */
     GPtrArray *hooks; /* "PHASE=COMMAND" of qmig_hook_check() */
-    uint32_t hook_timeout_ms; /* of each; 0 = 30 000 */
-    uint32_t life_timeout_ms; /* until a sign of life is missed; 0 = 3 000 */
+    uint64_t hook_timeout_ms; /* of each; 0 = 30 000 */
+    uint64_t life_timeout_ms; /* until a sign of life is missed; 0 = 3 000 */
     bool no_proof_of_life;
     QmigAddress *agent,
         *agent_destination; /* (nullable) qemu-ga's channel on each side */

@@ -343,9 +343,9 @@ give_up_lifeless(QmigJob *job, uint64_t waited_ms, GError **error)
 static bool
 await_life(QmigJob *job, QmigLifeWatch *watch, GError **error)
 {
-    uint32_t timeout_ms = job->options->life_timeout_ms > 0
-                              ? job->options->life_timeout_ms
-                              : LIFE_TIMEOUT_MS;
+    uint64_t asked_ms = job->options->life_timeout_ms;
+    int64_t timeout_ms = asked_ms > 0 ? (int64_t)MIN(asked_ms, G_MAXINT32)
+                                      : LIFE_TIMEOUT_MS;
     QmigDeadline deadline = qmig_deadline_in_ms(timeout_ms);
     uint32_t interval_ms = FIRST_INTERVAL_MS;
 

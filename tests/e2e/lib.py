@@ -104,7 +104,8 @@ def migrate_args(pair):
 
 # Only ours: other runs on this machine have private directories of their own.
 SCRATCH = tempfile.TemporaryDirectory(prefix="e2e-")
-ENVIRONMENT = {**os.environ, "TMPDIR": SCRATCH.name}
+STATE = tempfile.TemporaryDirectory(prefix="e2e-state-")
+ENVIRONMENT = {**os.environ, "TMPDIR": SCRATCH.name, "XDG_STATE_HOME": STATE.name}
 
 
 def leftovers():
