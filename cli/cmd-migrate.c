@@ -24,6 +24,19 @@ on_signal(int number)
     }
 }
 
+/* The report as the last of the events. */
+static void
+put_report(CliRender *render, JsonObject *report)
+{
+    g_autoptr(JsonObject) event = json_object_new_object();
+
+    json_object_object_add(event, "event", json_object_new_string("report"));
+    json_object_object_add(event, "report", json_object_get(report));
+    cli_lines_put(render->events,
+                  json_object_to_json_string_ext(
+                      event, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
 static int
 run(QmigJobOptions *options, CliRender *render, const QmigCancel *cancel)
 {
@@ -32,14 +45,29 @@ run(QmigJobOptions *options, CliRender *render, const QmigCancel *cancel)
     g_autoptr(JsonObject) report = NULL;
     QmigOutcome outcome = qmig_job_run(job, &error);
 
-    cli_render_end(render);
     report = qmig_job_report(job);
-    if (cli_option_given("json")) {
+    if (render->events != NULL && cli_option_given("json")) {
+        put_report(render, report);
+    }
+    bool has_events = render->events != NULL;
+    cli_render_end(render);
+    if (has_events) {
+        /* All that goes to stdout is on its lines. */
+    } else if (cli_option_given("json")) {
         cli_print_json(report);
     } else if (outcome == QMIG_OUTCOME_DONE) {
         cli_print_report(report);
     }
     return outcome == QMIG_OUTCOME_DONE ? 0 : cli_fail("migrate", error, (int)outcome);
+}
+
+static void
+take_control(QmigJobOptions *options)
+{
+    const char *path = cli_option_text("control");
+
+    options->control = g_strcmp0(path, "none") != 0;
+    options->control_path = options->control ? g_strdup(path) : NULL;
 }
 
 int
@@ -64,6 +92,8 @@ cli_migrate(int argc, char **argv)
     if (options == NULL) {
         return cli_fail("migrate", error, QMIG_OUTCOME_USAGE);
     }
+    take_control(options);
+    render.events = cli_option_given("events") ? cli_lines_new(STDOUT_FILENO) : NULL;
     signal_cancel = cancel;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

@@ -491,6 +491,21 @@ static const CliOption table[] = {
           "On stderr: C<tty>, drawn anew in place; C<plain>, a line for each phase, "
           "iteration, decision and message; C<json>, see L</PROGRESS AS JSON>; C<none>; "
           "C<auto> (the default): C<tty> on a terminal, else C<plain>." },
+    { "events", CLI_FLAG, CLI_GROUP_OUTPUT, .help = "each event as a JSON object a line",
+      .text =
+          "Print each event as a JSON object a line on stdout: phases, states, iterations, "
+          "decisions with their reasons, who asked for what, and how it ended. They are "
+          "described in F<docs/events.md>, and stay as they are there. A reader that stands "
+          "still does not hold up the migration: what it misses is told. No other report is "
+          "printed; with B<--json> it is the last line, "
+          "C<{\"event\":\"report\",\"report\":{...}}>." },
+    { "control", CLI_TEXT, CLI_GROUP_OUTPUT, .arg = "PATH",
+      .help = "the control socket: a path, or none",
+      .text =
+          "Where other commands (L<qmig-status(1)>) reach this migration: a socket that "
+          "only this user and root can use. Default: F<PID.sock> in the directory of "
+          "L<qmig(1)/ENVIRONMENT>'s B<QMIG_RUNTIME_DIR>, where they find it by the guest's "
+          "name. C<none>: there is none." },
     { "json", CLI_FLAG, CLI_GROUP_OUTPUT, .help = "the report as one JSON object",
       .text =
           "Print the report as one JSON object on stdout, see L</REPORT>, whatever the "

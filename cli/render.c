@@ -45,6 +45,9 @@ cli_render_init(CliRender *render, const char *kind)
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (strcmp(kind, kinds[i]) == 0) {
             render->kind = (CliProgressKind)i;
+            render->json = render->kind == CLI_PROGRESS_JSON
+                               ? cli_lines_new(STDERR_FILENO)
+                               : NULL;
             return true;
         }
     }
@@ -58,6 +61,8 @@ cli_render_end(CliRender *render)
         fputc('\n', stderr);
         render->is_drawn = false;
     }
+    g_clear_pointer(&render->json, cli_lines_free);
+    g_clear_pointer(&render->events, cli_lines_free);
 }
 
 /* A line of text above the drawing, which is drawn anew below it. */
@@ -69,32 +74,20 @@ say(CliRender *render, const char *text)
     render->drawn_us = 0;
 }
 
-/* One JSON object a line: {"event": kind, …}. Takes @object. */
+/* Each event as a line, as docs/events.md tells. */
 static void
-print_event(JsonObject *object)
+on_event(void *data, JsonObject *event)
 {
-    fprintf(stderr, "%s\n",
-            json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
-                                                       JSON_C_TO_STRING_NOSLASHESCAPE));
-    json_object_put(object);
-}
+    CliRender *render = data;
+    const char *line = json_object_to_json_string_ext(
+        event, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 
-static JsonObject *
-new_event(const char *kind)
-{
-    JsonObject *object = json_object_new_object();
-
-    json_object_object_add(object, "event", json_object_new_string(kind));
-    return object;
-}
-
-static void
-print_text_event(const char *kind, const char *key, const char *text)
-{
-    JsonObject *object = new_event(kind);
-
-    json_object_object_add(object, key, json_object_new_string(text));
-    print_event(object);
+    if (render->json != NULL) {
+        cli_lines_put(render->json, line);
+    }
+    if (render->events != NULL) {
+        cli_lines_put(render->events, line);
+    }
 }
 
 static void
@@ -104,19 +97,13 @@ on_phase(void *data, QmigPhase phase)
 
     if (render->kind == CLI_PROGRESS_PLAIN) {
         fprintf(stderr, "phase=%s\n", qmig_phase_name(phase));
-    } else if (render->kind == CLI_PROGRESS_JSON) {
-        print_text_event("phase", "phase", qmig_phase_name(phase));
     }
 }
 
-static void
-on_state(void *data, const char *status)
+static bool
+is_for_people(const CliRender *render)
 {
-    CliRender *render = data;
-
-    if (render->kind == CLI_PROGRESS_JSON) {
-        print_text_event("state", "status", status);
-    }
+    return render->kind == CLI_PROGRESS_TTY || render->kind == CLI_PROGRESS_PLAIN;
 }
 
 static void
@@ -125,12 +112,7 @@ on_decision(void *data, const char *what, const char *why)
     CliRender *render = data;
     g_autofree char *text = g_strdup_printf("%s: %s", what, why);
 
-    if (render->kind == CLI_PROGRESS_JSON) {
-        JsonObject *object = new_event("decision");
-        json_object_object_add(object, "what", json_object_new_string(what));
-        json_object_object_add(object, "why", json_object_new_string(why));
-        print_event(object);
-    } else if (render->kind != CLI_PROGRESS_NONE) {
+    if (is_for_people(render)) {
         say(render, text);
     }
 }
@@ -140,9 +122,7 @@ on_message(void *data, const char *text)
 {
     CliRender *render = data;
 
-    if (render->kind == CLI_PROGRESS_JSON) {
-        print_text_event("message", "text", text);
-    } else if (render->kind != CLI_PROGRESS_NONE) {
+    if (is_for_people(render)) {
         say(render, text);
     }
 }
@@ -216,40 +196,11 @@ on_progress(void *data, const QmigProgress *p)
 /* ---- iterations ------------------------------------------------------------------------- */
 
 static void
-iteration_json(const QmigProgress *p)
-{
-    JsonObject *o = new_event("iteration");
-    const struct {
-        const char *name;
-        uint64_t value;
-    } members[] = {
-        { "iteration", p->iteration },
-        { "elapsed_ms", p->elapsed_ms },
-        { "transferred", p->transferred },
-        { "remaining", p->remaining },
-        { "rate", p->rate },
-        { "dirty_rate", p->dirty_rate },
-        { "pages_normal", p->pages_normal },
-        { "pages_zero", p->pages_zero },
-        { "pages_resent", p->pages_resent },
-        { "expected_downtime_ms", p->expected_downtime_ms },
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(members); i++) {
-        json_object_object_add(o, members[i].name,
-                               json_object_new_int64((int64_t)members[i].value));
-    }
-    print_event(o);
-}
-
-static void
 on_iteration(void *data, const QmigProgress *p)
 {
     CliRender *render = data;
 
-    if (render->kind == CLI_PROGRESS_JSON) {
-        iteration_json(p);
-    } else if (render->kind == CLI_PROGRESS_PLAIN) {
+    if (render->kind == CLI_PROGRESS_PLAIN) {
         fprintf(stderr,
                 "iter=%" G_GUINT64_FORMAT " elapsed=%" G_GUINT64_FORMAT
                 "ms sent=%" G_GUINT64_FORMAT "MiB left=%" G_GUINT64_FORMAT
@@ -264,9 +215,9 @@ on_iteration(void *data, const QmigProgress *p)
 
 const QmigJobWatcher cli_render_watcher = {
     .phase = on_phase,
-    .state = on_state,
     .progress = on_progress,
     .iteration = on_iteration,
     .decision = on_decision,
     .message = on_message,
+    .event = on_event,
 };

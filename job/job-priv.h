@@ -3,7 +3,9 @@
 #ifndef QMIG_JOB_JOB_PRIV_H
 #define QMIG_JOB_JOB_PRIV_H
 
+#include "job/control.h"
 #include "job/endpoints.h"
+#include "job/events.h"
 #include "job/job.h"
 #include "job/journal.h"
 #include "job/postcopy.h"
@@ -26,6 +28,9 @@ struct QmigJob {
     const QmigJobWatcher *watcher; /* never NULL */
     void *data;
     const QmigCancel *cancel;
+    QmigEvents events;
+    QmigControl *control; /* NULL: nobody listens */
+    bool cancel_asked;    /* at the control socket */
 
     QmigSide source, destination;
     QmigEndpoints endpoints;

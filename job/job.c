@@ -4,6 +4,7 @@
 
 #include "job/hook.h"
 #include "job/part.h"
+#include "job/steer.h"
 #include "job/steps.h"
 #include "util/error.h"
 #include "util/units.h"
@@ -52,6 +53,7 @@ qmig_job_options_free(QmigJobOptions *options)
     qmig_address_free(options->destination);
     qmig_address_free(options->migrate_uri);
     qmig_address_free(options->listen);
+    g_free(options->control_path);
     g_free(options->record);
     g_free(options->tls_dir);
     g_free(options->tls_source_dir);
@@ -78,12 +80,10 @@ QmigJob *
 qmig_job_new(QmigJobOptions *options, const QmigJobWatcher *watcher, void *data,
              const QmigCancel *cancel)
 {
-    static const QmigJobWatcher nobody = { 0 };
     QmigJob *job = g_new0(QmigJob, 1);
 
     job->options = options;
-    job->watcher = watcher != NULL ? watcher : &nobody;
-    job->data = data;
+    qmig_events_init(job, watcher, data);
     job->cancel = cancel;
     job->messages = g_ptr_array_new_with_free_func(g_free);
     job->decisions = json_object_new_array();
@@ -102,6 +102,8 @@ qmig_job_free(QmigJob *job)
         return;
     }
     qmig_parts_free(job);
+    qmig_control_free(job->control);
+    qmig_events_clear(job);
     qmig_journal_free(job->journal);
     qmig_proxy_free(job->proxy);
     qmig_endpoints_clear(&job->endpoints);
@@ -206,12 +208,13 @@ wait_a_tick(QmigJob *job, bool cancellable)
             watch_side(&job->destination),
             { .fd = cancellable ? qmig_cancel_fd(job->cancel) : -1, .events = POLLIN },
             { .fd = proxy_runs ? qmig_proxy_done_fd(job->proxy) : -1, .events = POLLIN },
+            { .fd = qmig_control_fd(job->control), .events = POLLIN },
         };
 
         poll(fds, G_N_ELEMENTS(fds), qmig_deadline_poll_ms(deadline));
         news = take_news(&job->source, &fds[0]);
         news = take_news(&job->destination, &fds[1]) || news;
-        news = news || fds[2].revents != 0 || fds[3].revents != 0;
+        news = news || fds[2].revents != 0 || fds[3].revents != 0 || fds[4].revents != 0;
     }
     job->source.has_news = job->destination.has_news = false;
 }
@@ -220,7 +223,7 @@ wait_a_tick(QmigJob *job, bool cancellable)
 static bool
 check_wishes(QmigJob *job, const QmigPhaseRow *row, GError **error)
 {
-    if (row->cancellable && qmig_cancel_is_raised(job->cancel)) {
+    if (row->cancellable && (qmig_cancel_is_raised(job->cancel) || job->cancel_asked)) {
         job->cancelled = true;
         qmig_job_message(job, "cancelling");
         return qmig_set_error(error, QMIG_ERROR_CANCELLED, "cancelled");
@@ -255,6 +258,7 @@ run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
         if (step != QMIG_STEP_AGAIN) {
             return step == QMIG_STEP_NEXT;
         }
+        qmig_steer(job);
         if (!check_wishes(job, row, error)) {
             return false;
         }
@@ -377,6 +381,7 @@ conclude(QmigJob *job)
 {
     qmig_steps_end(job);
     qmig_hook_end(job);
+    qmig_events_end(job);
     return job->outcome;
 }
 
@@ -394,16 +399,17 @@ qmig_job_run_from(QmigJob *job, QmigPhase first, GError **error)
         g_autoptr(GError) local = NULL;
 
         job->phase = (QmigPhase)phase;
-        if (job->watcher->phase != NULL) {
-            job->watcher->phase(job->data, job->phase);
-        }
-        if (run_phase(job, &qmig_phases[phase], &local)) {
+        bool has_begun = phase > (int)first || qmig_steer_begin(job, &local);
+        job->watcher->phase(job->data, job->phase);
+        if (has_begun && run_phase(job, &qmig_phases[phase], &local)) {
             continue;
         }
+        qmig_events_undo(job, local->message);
         if (undo_phases(job, job->phase)) {
             qmig_job_message(
                 job, "%s; but the destination has the guest, and it goes on there",
                 local->message);
+            qmig_events_redo(job);
             phase = QMIG_PHASE_SWITCHOVER;
             continue;
         }

@@ -113,6 +113,8 @@ typedef struct {
         *agent_destination; /* (nullable) qemu-ga's channel on each side */
     bool freeze;            /* freeze the guest's filesystems for the switchover */
     bool set_time;          /* set the guest's clock on the destination */
+    bool control;           /* listen for qmig status, set, cancel, … */
+    char *control_path;     /* (nullable) where; NULL: see qmig_control_start() */
     bool direct;            /* no proxy */
     bool suspend;           /* leave the guest paused on the destination */
     bool keep_source;       /* do not quit the source: it stays, stopped */
@@ -152,6 +154,9 @@ typedef struct {
     void (*decision)(void *data, const char *what, const char *why);
     /* Something worth knowing. */
     void (*message)(void *data, const char *text);
+    /* Each of the above and some more, as an object of docs/events.md; "progress" about once a
+       second. Borrowed. */
+    void (*event)(void *data, JsonObject *event);
 } QmigJobWatcher;
 
 /**

@@ -30,6 +30,7 @@ begin_enter(QmigJob *job, GError **error)
     }
     job->guest_runs = job->source.running ||
                       strcmp(job->source.run_state, "suspended") == 0;
+    qmig_events_introduce(job);
     return true;
 }
 
