@@ -12,10 +12,13 @@
 #include <sys/signalfd.h>
 
 static struct {
-    char *listen, *connect, *record;
+    char *listen, *connect, *record, *tls_dir, *tls_destination, *tls_user;
     char **plugins;
-    gboolean json;
+    gboolean tls, tls_psk, json;
 } arg;
+
+/* Used by the proxy's threads until the end. */
+static QmigTlsCreds *tls_server, *tls_client;
 
 static const GOptionEntry entries[] = {
     { "listen", 0, 0, G_OPTION_ARG_STRING, &arg.listen, "where the source will connect",
@@ -26,6 +29,16 @@ static const GOptionEntry entries[] = {
       "NAME[:key=value,…]; may be repeated (default: stats)", "SPEC" },
     { "record", 0, 0, G_OPTION_ARG_FILENAME, &arg.record,
       "write all connections into a new directory", "DIR" },
+    { "tls", 0, 0, G_OPTION_ARG_NONE, &arg.tls,
+      "speak TLS with both sides, so that plugins see what is in it", NULL },
+    { "tls-dir", 0, 0, G_OPTION_ARG_FILENAME, &arg.tls_dir,
+      "certificates and keys (default: /etc/pki/qemu)", "DIR" },
+    { "tls-destination", 0, 0, G_OPTION_ARG_STRING, &arg.tls_destination,
+      "the name in the destination's certificate", "NAME" },
+    { "tls-psk", 0, 0, G_OPTION_ARG_NONE, &arg.tls_psk,
+      "pre-shared keys instead of certificates", NULL },
+    { "tls-user", 0, 0, G_OPTION_ARG_STRING, &arg.tls_user,
+      "whose pre-shared key (default: qemu)", "NAME" },
     { "json", 0, 0, G_OPTION_ARG_NONE, &arg.json, "the report as one JSON object", NULL },
     G_OPTION_ENTRY_NULL,
 };
@@ -50,6 +63,38 @@ open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
+/* The name is that of the host it connects to, unless said. */
+static bool
+take_tls(const QmigAddress *destination, GError **error)
+{
+    const char *dir = arg.tls_dir != NULL ? arg.tls_dir : QMIG_PKI_DEFAULT_DIR;
+    const char *user = arg.tls_user != NULL ? arg.tls_user : QMIG_PKI_DEFAULT_USER;
+
+    if (!arg.tls) {
+        return (arg.tls_dir == NULL && arg.tls_destination == NULL && !arg.tls_psk &&
+                arg.tls_user == NULL) ||
+               qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "--tls-…: wanted only together with --tls");
+    }
+    if (arg.tls_destination == NULL && destination->kind == QMIG_ADDRESS_TCP) {
+        arg.tls_destination = g_strdup(destination->host);
+    }
+    if (arg.tls_destination == NULL && !arg.tls_psk) {
+        return qmig_set_error(
+            error, QMIG_ERROR_CONFIG,
+            "--tls to a unix socket: say by --tls-destination which name "
+            "the destination's certificate is for");
+    }
+    tls_server = qmig_tls_creds_new(dir, QMIG_PKI_SERVER, arg.tls_psk ? user : NULL,
+                                    error);
+    if (tls_server == NULL) {
+        return false;
+    }
+    tls_client = qmig_tls_creds_new(dir, QMIG_PKI_CLIENT, arg.tls_psk ? user : NULL,
+                                    error);
+    return tls_client != NULL;
+}
+
 static QmigProxy *
 start(GError **error)
 {
@@ -68,7 +113,7 @@ start(GError **error)
     destination = qmig_address_parse(arg.connect, error);
     /* Before the proxy's threads start, hence before it listens: ports below 1024 are not for
      * it. */
-    if (destination == NULL ||
+    if (destination == NULL || !take_tls(destination, error) ||
         !qmig_privs_drop(listen->kind == QMIG_ADDRESS_UNIX ||
                              destination->kind == QMIG_ADDRESS_UNIX,
                          error)) {
@@ -78,6 +123,9 @@ start(GError **error)
         .listen = listen,
         .destination = destination,
         .record = arg.record,
+        .tls_server = tls_server,
+        .tls_client = tls_client,
+        .tls_hostname = arg.tls_destination,
         .plugins = arg.plugins != NULL ? (const char *const *)arg.plugins : stats,
     };
     return qmig_proxy_start(&config, error);

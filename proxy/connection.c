@@ -33,6 +33,8 @@ enum {
     LINGER_MS = 500,
     /* A write failed: the reverse relay is about to see the end, too. */
     GONE_MS = 1000,
+    /* For the farewell of TLS behind what is still on the way. */
+    FAREWELL_MS = 10000,
 };
 
 struct QmigConnection {
@@ -138,6 +140,25 @@ linger(QmigConnection *c)
                         c->config.group->cancel, NULL);
 }
 
+/*
+ * Nothing more will be written to @fd. TLS has a farewell, which tells an end from a cut. It is
+ * said where @in's end was one: QEMU 10.0 wants it on multifd channels, older ones never say it.
+ */
+static void
+end_writing(QmigConnection *c, int fd, QmigTls *out, bool farewell)
+{
+    if (out != NULL && farewell) {
+        qmig_tls_close(out, qmig_deadline_in_ms(FAREWELL_MS), c->config.group->cancel);
+    }
+    (void)shutdown(fd, SHUT_WR);
+}
+
+static bool
+was_farewell(QmigTls *in)
+{
+    return in == NULL || qmig_tls_was_closed(in);
+}
+
 /* ---- main, forward -------------------------------------------------------------------- */
 
 static void
@@ -164,7 +185,8 @@ main_source_ended(QmigConnection *c, QmigStreamEnd end, const char *reason)
                           " bytes; whether they were complete is not known: %s",
                           n, reason);
     }
-    (void)shutdown(c->config.destination, SHUT_WR);
+    end_writing(c, c->config.destination, c->config.destination_tls,
+                end == QMIG_STREAM_COMPLETE || was_farewell(c->config.source_tls));
 }
 
 static void
@@ -254,7 +276,8 @@ run_side_forward(QmigConnection *c)
         return;
     }
     if (end == QMIG_RELAY_EOF) {
-        (void)shutdown(c->config.destination, SHUT_WR);
+        end_writing(c, c->config.destination, c->config.destination_tls,
+                    was_farewell(c->config.source_tls));
         return;
     }
     if (end == QMIG_RELAY_FAILED) {
@@ -293,7 +316,9 @@ run_reverse(QmigConnection *c)
     }
     /* In this order: the source may answer by closing, and must not seem to have gone first. */
     qmig_cancel_raise(c->gone);
-    (void)shutdown(c->config.source, SHUT_WR);
+    end_writing(c, c->config.source, c->config.source_tls,
+                end == QMIG_RELAY_EOF && c->config.destination_tls != NULL &&
+                    was_farewell(c->config.destination_tls));
 }
 
 /* ---- threads ---------------------------------------------------------------------------- */
@@ -385,6 +410,8 @@ new_forward(QmigConnection *c)
     QmigRelayConfig config = {
         .in = c->config.source,
         .out = c->config.destination,
+        .in_tls = c->config.source_tls,
+        .out_tls = c->config.destination_tls,
         .cancel = c->config.group->cancel,
         .gone = c->gone,
         .first = c->config.first,
@@ -407,6 +434,8 @@ new_reverse(QmigConnection *c)
     QmigRelayConfig config = {
         .in = c->config.destination,
         .out = c->config.source,
+        .in_tls = c->config.destination_tls,
+        .out_tls = c->config.source_tls,
         .cancel = c->config.group->cancel,
         .buffer_size = REVERSE_BUFFER,
         .record = c->recorded[1],
@@ -479,6 +508,8 @@ qmig_connection_free(QmigConnection *c)
     qmig_connection_join(c);
     qmig_relay_free(c->forward);
     qmig_relay_free(c->reverse);
+    qmig_tls_free(c->config.source_tls);
+    qmig_tls_free(c->config.destination_tls);
     qmig_return_stream_clear(&c->return_stream);
     qmig_cancel_free(c->gone);
     g_clear_error(&c->reverse_error);
@@ -506,6 +537,15 @@ qmig_connection_backlog(const QmigConnection *c)
     return qmig_relay_backlog(c->forward);
 }
 
+static void
+describe_tls(JsonObject *o, const char *name, QmigTls *tls)
+{
+    if (tls != NULL) {
+        g_autofree char *text = qmig_tls_describe(tls);
+        json_object_object_add(o, name, json_object_new_string(text));
+    }
+}
+
 JsonObject *
 qmig_connection_describe(QmigConnection *c)
 {
@@ -519,6 +559,8 @@ qmig_connection_describe(QmigConnection *c)
                            json_object_new_uint64(qmig_relay_bytes_written(c->forward)));
     json_object_object_add(o, "bytes_reverse",
                            json_object_new_uint64(qmig_relay_bytes_written(c->reverse)));
+    describe_tls(o, "tls_source", c->config.source_tls);
+    describe_tls(o, "tls_destination", c->config.destination_tls);
     if (is_main(c)) {
         qmig_main_stream_describe(c->config.stream, o);
         return o;

@@ -17,9 +17,10 @@ typedef enum {
 typedef struct {
     QmigGroup *group; /* borrowed */
     QmigChannelKind kind;
-    unsigned id;          /* MULTIFD: the source's number; TLS: order of arrival */
-    int source;           /* owned by the connection from now on */
-    int destination;      /* likewise */
+    unsigned id;     /* MULTIFD: the source's number; TLS: order of arrival */
+    int source;      /* owned by the connection from now on */
+    int destination; /* likewise */
+    QmigTls *source_tls, *destination_tls; /* (nullable) likewise: TLS that ends here */
     const uint8_t *first; /* bytes read from the source already; copied */
     size_t first_len;
     QmigMainStream *stream; /* MAIN: borrowed; else NULL */

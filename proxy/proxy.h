@@ -8,6 +8,7 @@
 #ifndef QMIG_PROXY_PROXY_H
 #define QMIG_PROXY_PROXY_H
 
+#include "proxy/tls.h"
 #include "util/address.h"
 #include "util/auto.h"
 
@@ -27,6 +28,12 @@ typedef struct {
     const char *record;
     /* Specs of qmig_chain_new(); NULL = none. */
     const char *const *plugins;
+    /* TLS that ends here, leg by leg; NULL = that leg is as the source made it. Borrowed until
+       the proxy is freed. */
+    const QmigTlsCreds *tls_server; /* towards the source; it must speak TLS then */
+    const QmigTlsCreds *tls_client; /* towards the destination */
+    const char
+        *tls_hostname; /* (nullable) what the destination's certificate must be for */
     /* A connection that stays silent so long, and is no preempt channel, ends the session;
        so does a multifd channel that waits so long for main. 0 = 10 000. */
     uint32_t first_bytes_timeout_ms;
@@ -73,6 +80,7 @@ int qmig_proxy_done_fd(const QmigProxy *proxy);
  *   "channels": [ { "kind": "main" | "multifd" | "preempt" | "tls",
  *                   "id": n,                    multifd: the source's number; tls: 1, 2, …
  *                   "bytes_forward": n, "bytes_reverse": n,      written to the other leg
+ *                   "tls_source": "TLSv1.3, …", "tls_destination": "…",  where TLS ends here
  *                   "mode": "observe" | "rewrite" | "raw", "raw_reason": "…" }, … ],
  *   "return_path": { "shut": 0 | n | absent, "pongs": n },
  *   "backlog": n,                     bytes taken from the source and not yet given on

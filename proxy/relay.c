@@ -133,32 +133,80 @@ relay_wait(QmigRelay *r, int fd, short events, QmigDeadline tick_at, GError **er
     return true;
 }
 
+/* Return: bytes; 0 at the end; QMIG_TLS_AGAIN: wait for @events; -1 with @error set. */
+static ssize_t
+read_some(QmigRelay *r, short *events, GError **error)
+{
+    ssize_t n;
+
+    if (r->config.in_tls != NULL) {
+        return qmig_tls_read(r->config.in_tls, r->buf, r->read_size, events, error);
+    }
+    do {
+        n = read(r->config.in, r->buf, r->read_size);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) {
+        *events = POLLIN;
+        return QMIG_TLS_AGAIN;
+    }
+    if (n < 0) {
+        qmig_set_error_errno(error, errno, "read");
+    }
+    return n;
+}
+
 /* The next bytes of @in. Return: their number, 0 at the end, -1 with @error set. */
 static ssize_t
 relay_fill(QmigRelay *r, GError **error)
 {
     while (!qmig_cancel_is_raised(r->config.cancel)) {
-        ssize_t n = read(r->config.in, r->buf, r->read_size);
+        short events = 0;
+        ssize_t n = read_some(r, &events, error);
 
-        if (n >= 0) {
-            count(&r->n_read, (size_t)n);
-            if (n == 0) {
-                qmig_record_end(r->config.record, false);
-            }
-            return n;
-        }
-        if (errno == EAGAIN) {
-            if (!relay_wait(r, r->config.in, POLLIN, r->tick_at, error)) {
+        if (n == QMIG_TLS_AGAIN) {
+            if (!relay_wait(r, r->config.in, events, r->tick_at, error)) {
                 return -1;
             }
-        } else if (errno != EINTR) {
-            qmig_set_error_errno(error, errno, "read");
-            qmig_record_end(r->config.record, true);
-            return -1;
+            continue;
         }
+        if (n >= 0) {
+            count(&r->n_read, (size_t)n);
+        }
+        if (n <= 0) {
+            qmig_record_end(r->config.record, n < 0);
+        }
+        return n;
     }
     qmig_set_error(error, QMIG_ERROR_CANCELLED, "cancelled");
     return -1;
+}
+
+/* As read_some(), never 0. @done: bytes of iov[0] that went already. */
+static ssize_t
+write_some(QmigRelay *r, const struct iovec *iov, size_t n, size_t done, short *events,
+           GError **error)
+{
+    struct iovec rest = { (uint8_t *)iov->iov_base + done, iov->iov_len - done };
+    /* A piece that was cut goes alone, so that the caller's array need not be copied. */
+    struct msghdr msg = { .msg_iov = done > 0 ? &rest : (struct iovec *)iov,
+                          .msg_iovlen = done > 0 ? 1 : n };
+    ssize_t sent;
+
+    if (r->config.out_tls != NULL) {
+        return qmig_tls_write(r->config.out_tls, rest.iov_base, rest.iov_len, events,
+                              error);
+    }
+    do {
+        sent = sendmsg(r->config.out, &msg, MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    if (sent < 0 && errno == EAGAIN) {
+        *events = POLLOUT;
+        return QMIG_TLS_AGAIN;
+    }
+    if (sent < 0) {
+        qmig_set_error_errno(error, errno, "write");
+    }
+    return sent;
 }
 
 bool
@@ -167,19 +215,16 @@ qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n, GError **error
     size_t done = 0; /* bytes of iov[0] */
 
     while (n > 0) {
-        struct iovec rest = { (uint8_t *)iov->iov_base + done, iov->iov_len - done };
-        /* A piece that was cut goes alone, so that the caller's array need not be copied. */
-        struct msghdr msg = { .msg_iov = done > 0 ? &rest : (struct iovec *)iov,
-                              .msg_iovlen = done > 0 ? 1 : n };
-        ssize_t sent = sendmsg(r->config.out, &msg, MSG_NOSIGNAL);
+        short events = 0;
+        ssize_t sent = write_some(r, iov, n, done, &events, error);
 
-        if (sent < 0 && errno == EAGAIN) {
-            if (!relay_wait(r, r->config.out, POLLOUT, QMIG_DEADLINE_NEVER, error)) {
+        if (sent == QMIG_TLS_AGAIN) {
+            if (!relay_wait(r, r->config.out, events, QMIG_DEADLINE_NEVER, error)) {
                 return false;
             }
-        } else if (sent < 0 && errno != EINTR) {
+        } else if (sent < 0) {
             r->out_gone = true;
-            return qmig_set_error_errno(error, errno, "write");
+            return false;
         }
         if (sent > 0) {
             count(&r->n_written, (size_t)sent);

@@ -4,6 +4,7 @@
 #define QMIG_PROXY_RELAY_H
 
 #include "proxy/record.h"
+#include "proxy/tls.h"
 #include "util/cancel.h"
 
 #include <glib.h>
@@ -27,8 +28,9 @@ typedef struct {
 } QmigRelayStage;
 
 typedef struct {
-    int in, out;              /* borrowed, non-blocking */
-    const QmigCancel *cancel; /* ends the relay at once */
+    int in, out;               /* borrowed, non-blocking */
+    QmigTls *in_tls, *out_tls; /* (nullable) borrowed: TLS over @in, over @out */
+    const QmigCancel *cancel;  /* ends the relay at once */
     const QmigCancel *gone; /* (nullable) raised when @out's peer is known to have left */
     const void *first;      /* bytes of @in that were read before; copied */
     size_t first_len;       /* at most @buffer_size */

@@ -43,6 +43,9 @@ typedef struct {
     uint8_t bytes[QMIG_FIRST_BYTES_MAX];
     size_t len;
     bool has_eof;
+    QmigTls *tls;    /* owned (nullable) */
+    bool is_shaking; /* its handshake is under way */
+    short events;    /* what to poll for */
     QmigFirst first;
     QmigDeadline settles_at; /* if still silent then, it may be preempt */
     QmigDeadline deadline;
@@ -50,10 +53,12 @@ typedef struct {
 
 struct QmigSession {
     QmigGroup group;
-    QmigAddress *destination; /* owned */
-    QmigAddress *address;     /* owned; where it listens */
-    QmigMainStream *stream;   /* owned */
-    QmigRecord *record;       /* owned (nullable) */
+    QmigAddress *destination;                    /* owned */
+    QmigAddress *address;                        /* owned; where it listens */
+    QmigMainStream *stream;                      /* owned */
+    QmigRecord *record;                          /* owned (nullable) */
+    const QmigTlsCreds *tls_server, *tls_client; /* borrowed (nullable) */
+    char *tls_hostname;                          /* owned (nullable) */
     uint32_t first_bytes_timeout_ms, connect_timeout_ms;
     QmigFd listener;
     GPtrArray *waiting;   /* Waiting *; session thread's */
@@ -74,6 +79,7 @@ waiting_free(void *data)
 {
     Waiting *w = data;
 
+    qmig_tls_free(w->tls);
     qmig_fd_clear(&w->fd);
     g_free(w);
 }
@@ -96,16 +102,39 @@ fail(QmigSession *s, QmigErrorCode code, const char *fmt, ...)
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
-/* Connect to the destination and let the relays run. Takes @w's descriptor. */
+/*
+ * Connect to the destination. With TLS it takes connections in the order of their handshakes:
+ * one is finished before the next begins.
+ */
+static bool
+reach_destination(QmigSession *s, QmigConnectionConfig *config, GError **error)
+{
+    QmigDeadline deadline = qmig_deadline_in_ms(s->connect_timeout_ms);
+    g_auto(QmigFd)
+        fd = qmig_socket_connect(s->destination, deadline, s->group.cancel, error);
+    g_autoptr(QmigTls) tls = NULL;
+
+    if (fd < 0) {
+        return false;
+    }
+    if (s->tls_client != NULL) {
+        tls = qmig_tls_new(s->tls_client, fd, s->tls_hostname, "the destination");
+        if (!qmig_tls_handshake(tls, deadline, s->group.cancel, error)) {
+            return false;
+        }
+    }
+    config->destination = qmig_fd_steal(&fd);
+    config->destination_tls = g_steal_pointer(&tls);
+    return true;
+}
+
+/* Let the relays run. Takes @w's descriptor. */
 static void
 open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
 {
     g_autoptr(GError) error = NULL;
-    int fd = qmig_socket_connect(s->destination,
-                                 qmig_deadline_in_ms(s->connect_timeout_ms),
-                                 s->group.cancel, &error);
 
-    if (fd < 0) {
+    if (!reach_destination(s, config, &error)) {
         if (!qmig_cancel_is_raised(s->group.cancel)) {
             g_autofree char *name = qmig_channel_name(config->kind, config->id);
             /* A preempt channel is opened when the guest may have begun to move over. */
@@ -122,7 +151,7 @@ open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
     config->group = &s->group;
     config->record = s->record;
     config->source = qmig_fd_steal(&w->fd);
-    config->destination = fd;
+    config->source_tls = g_steal_pointer(&w->tls);
     config->first = w->bytes;
     config->first_len = w->len;
     QmigConnection *c = qmig_connection_start(config);
@@ -228,7 +257,8 @@ admit_silent(QmigSession *s, Waiting *w)
 
     if (w->has_eof) {
         turn_away(s, w, "it closed at once");
-    } else if (may_have_preempt(s) && w->len == 0 && qmig_now_us() >= w->settles_at) {
+    } else if (may_have_preempt(s) && w->len == 0 && !w->is_shaking &&
+               qmig_now_us() >= w->settles_at) {
         open_connection(s, w, &config);
     }
 }
@@ -275,19 +305,62 @@ admit(QmigSession *s, Waiting *w)
     }
 }
 
+/* Go on with the handshake of a source that must speak TLS. */
 static void
-read_first_bytes(Waiting *w)
+shake_hands(QmigSession *s, Waiting *w)
 {
-    while (w->first.kind == QMIG_FIRST_NEED_MORE && !w->has_eof) {
-        ssize_t n = read(w->fd, w->bytes + w->len, sizeof w->bytes - w->len);
+    g_autoptr(GError) error = NULL;
+
+    switch (qmig_tls_handshake_step(w->tls, &w->events, &error)) {
+    case QMIG_TLS_WAIT:
+        return;
+    case QMIG_TLS_DONE:
+        w->is_shaking = false;
+        w->events = POLLIN;
+        w->settles_at = qmig_deadline_in_ms(PREEMPT_SETTLE_MS);
+        return;
+    case QMIG_TLS_FAILED:
+    default:
+        break;
+    }
+    if (s->main == NULL && g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TLS)) {
+        fail(s, QMIG_ERROR_TLS, "source: first connection: %s", error->message);
+        qmig_fd_clear(&w->fd);
+        return;
+    }
+    turn_away(s, w, error->message);
+}
+
+/* Return: bytes; 0 at the end; QMIG_TLS_AGAIN; -1. */
+static ssize_t
+read_some(Waiting *w)
+{
+    uint8_t *end = w->bytes + w->len;
+    size_t room = sizeof w->bytes - w->len;
+
+    if (w->tls != NULL) {
+        return qmig_tls_read(w->tls, end, room, &w->events, NULL);
+    }
+    ssize_t n = read(w->fd, end, room);
+    return n < 0 && (errno == EAGAIN || errno == EINTR) ? QMIG_TLS_AGAIN : n;
+}
+
+static void
+read_first_bytes(QmigSession *s, Waiting *w)
+{
+    if (w->is_shaking) {
+        shake_hands(s, w);
+    }
+    while (!w->is_shaking && w->first.kind == QMIG_FIRST_NEED_MORE && !w->has_eof) {
+        ssize_t n = read_some(w);
 
         if (n > 0) {
             w->len += (size_t)n;
             w->first = qmig_classify(w->bytes, w->len);
-        } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-            w->has_eof = true;
-        } else if (errno == EAGAIN) {
+        } else if (n == QMIG_TLS_AGAIN) {
             return;
+        } else {
+            w->has_eof = true;
         }
     }
 }
@@ -308,6 +381,11 @@ accept_all(QmigSession *s)
         }
         Waiting *w = g_new0(Waiting, 1);
         w->fd = fd;
+        w->events = POLLIN;
+        if (s->tls_server != NULL) {
+            w->tls = qmig_tls_new(s->tls_server, fd, NULL, "the source");
+            w->is_shaking = true;
+        }
         w->settles_at = qmig_deadline_in_ms(PREEMPT_SETTLE_MS);
         w->deadline = qmig_deadline_in_ms(s->first_bytes_timeout_ms);
         if (s->waiting->len + s->connections->len >= CONNECTIONS_MAX) {
@@ -331,7 +409,7 @@ next_look(QmigSession *s)
     }
     for (guint i = 0; i < s->waiting->len; i++) {
         const Waiting *w = s->waiting->pdata[i];
-        bool settling = w->len == 0 && may_have_preempt(s);
+        bool settling = w->len == 0 && !w->is_shaking && may_have_preempt(s);
         at = MIN(at, settling ? MIN(w->settles_at, w->deadline) : w->deadline);
     }
     return at;
@@ -350,7 +428,7 @@ session_wait(QmigSession *s)
     for (guint i = 0; i < s->waiting->len; i++) {
         const Waiting *w = s->waiting->pdata[i];
         bool reading = w->first.kind == QMIG_FIRST_NEED_MORE && !w->has_eof;
-        fds[3 + i] = (struct pollfd){ .fd = reading ? w->fd : -1, .events = POLLIN };
+        fds[3 + i] = (struct pollfd){ .fd = reading ? w->fd : -1, .events = w->events };
     }
     (void)poll(fds, 3 + s->waiting->len, qmig_deadline_poll_ms(next_look(s)));
     (void)!eventfd_read(s->group.wake_fd, &ignored);
@@ -362,8 +440,10 @@ serve_waiting(QmigSession *s)
     for (guint i = 0; i < s->waiting->len && !qmig_cancel_is_raised(s->group.cancel);) {
         Waiting *w = s->waiting->pdata[i];
 
-        read_first_bytes(w);
-        admit(s, w);
+        read_first_bytes(s, w);
+        if (w->fd >= 0) {
+            admit(s, w);
+        }
         if (w->fd < 0) {
             g_ptr_array_remove_index(s->waiting, i);
             /* Whoever came before may have waited for this one. */
@@ -451,6 +531,9 @@ qmig_session_start(const QmigProxyConfig *config, QmigSessionEnded ended, void *
         s->connect_timeout_ms = DEFAULT_TIMEOUT_MS;
     }
     s->destination = qmig_address_copy(config->destination);
+    s->tls_server = config->tls_server;
+    s->tls_client = config->tls_client;
+    s->tls_hostname = g_strdup(config->tls_hostname);
     s->waiting = g_ptr_array_new_with_free_func(waiting_free);
     s->connections = g_ptr_array_new_with_free_func((GDestroyNotify)qmig_connection_free);
     s->stream = qmig_main_stream_new(&s->group, config->plugins, error);
@@ -487,6 +570,7 @@ qmig_session_free(QmigSession *s)
     g_clear_pointer(&s->stream, qmig_main_stream_free);
     g_clear_pointer(&s->address, qmig_address_free);
     qmig_address_free(s->destination);
+    g_free(s->tls_hostname);
     pthread_mutex_destroy(&s->lock);
     qmig_group_clear(&s->group);
     g_free(s);

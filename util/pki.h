@@ -24,6 +24,11 @@
 #define QMIG_PKI_CLIENT_KEY "client-key.pem"
 #define QMIG_PKI_PSK "keys.psk"
 
+/* Where QEMU's credentials are when nobody says. */
+#define QMIG_PKI_DEFAULT_DIR "/etc/pki/qemu"
+/* The user of pre-shared keys when nobody says, here as in QEMU. */
+#define QMIG_PKI_DEFAULT_USER "qemu"
+
 typedef enum {
     QMIG_PKI_CA,
     QMIG_PKI_SERVER, /* of a destination, or of a proxy towards its source */
