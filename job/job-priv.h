@@ -22,6 +22,7 @@ typedef enum {
 
 typedef struct QmigLife QmigLife;
 typedef struct QmigAgentState QmigAgentState;
+struct QmigPreflight;
 
 struct QmigJob {
     QmigJobOptions *options;
@@ -73,6 +74,8 @@ struct QmigJob {
     int64_t proxy_failed_us;                  /* when that was noticed; 0 = it has not */
     QmigMigrationInfo info;                   /* the source's last */
     QmigProgressModel model;
+
+    struct QmigPreflight *preflight; /* what check found; NULL before */
 
     GPtrArray *messages;   /* char *: notices, in order */
     JsonObject *decisions; /* list of {"what", "why"} */

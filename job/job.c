@@ -4,6 +4,7 @@
 
 #include "job/hook.h"
 #include "job/part.h"
+#include "job/preflight.h"
 #include "job/steer.h"
 #include "job/steps.h"
 #include "util/error.h"
@@ -105,6 +106,7 @@ qmig_job_free(QmigJob *job)
     qmig_control_free(job->control);
     qmig_events_clear(job);
     qmig_journal_free(job->journal);
+    qmig_preflight_free(job->preflight);
     qmig_proxy_free(job->proxy);
     qmig_endpoints_clear(&job->endpoints);
     qmig_side_clear(&job->source);
