@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 #include "cli/migrate-options.h"
 #include "cli/render.h"
+#include "job/definition.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -35,6 +36,27 @@ put_report(CliRender *render, JsonObject *report)
     cli_lines_put(render->events,
                   json_object_to_json_string_ext(
                       event, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
+/* --offline: no QEMU, no job. */
+static int
+move_definition(QmigJobOptions *options)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) report = json_object_new_object();
+    int code = qmig_definition_move(options, &error) ? QMIG_OUTCOME_DONE
+                                                     : QMIG_OUTCOME_REFUSED;
+
+    if (cli_option_given("json")) {
+        cli_add_text(report, "outcome", qmig_outcome_name((QmigOutcome)code));
+        json_object_object_add(report, "exit_code", json_object_new_int(code));
+        if (error != NULL) {
+            cli_add_error(report, error);
+        }
+        cli_print_json(report);
+    }
+    qmig_job_options_free(options);
+    return code == 0 ? 0 : cli_fail("migrate", error, code);
 }
 
 static int
@@ -91,6 +113,9 @@ cli_migrate(int argc, char **argv)
     QmigJobOptions *options = cli_migrate_take(argv, &error);
     if (options == NULL) {
         return cli_fail("migrate", error, QMIG_OUTCOME_USAGE);
+    }
+    if (options->offline) {
+        return move_definition(options);
     }
     take_control(options);
     render.events = cli_option_given("events") ? cli_lines_new(STDOUT_FILENO) : NULL;

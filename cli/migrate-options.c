@@ -447,7 +447,7 @@ check_knobs(Taking *taking)
         }
     }
     if (taking->problems->len == 0) {
-        qmig_rules_check(taking->options->capabilities, parameters,
+        qmig_rules_check(taking->options->capabilities, parameters, NULL,
                          taking->options->asked_by, 0, on_rule, taking);
     }
 }

@@ -56,9 +56,11 @@ struct QmigJob {
     bool source_held;         /* this job has stopped the source's guest */
     bool suspended;           /* by --timeout-suspend: the deadline has done its work */
     QmigPostcopy postcopy;
-    QmigJournal *journal;  /* NULL = none, or not begun */
-    QmigLife *life;        /* of the part "life" */
-    QmigAgentState *agent; /* of the part "agent" */
+    QmigJournal *journal;   /* NULL = none, or not begun */
+    QmigLife *life;         /* of the part "life" */
+    QmigAgentState *agent;  /* of the part "agent" */
+    bool definition_staged; /* of the part "definition" */
+    JsonObject *blocktime;  /* of the part "blocktime"; NULL = not measured */
     bool
         cont_noted; /* an earlier qmig was about to tell the destination to run the guest */
     bool
@@ -129,6 +131,8 @@ bool qmig_job_hold_source(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESUL
 /* policy.c: let a held guest run on the source again, once its migration has ended. */
 bool qmig_job_release_source(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* phases.c: @address as QEMU's migrate commands want it. (transfer full) */
+char *qmig_job_uri(const QmigJob *job, const QmigAddress *address);
 /* phases.c: the proxy, if there shall be one, listening for the source. */
 bool qmig_job_start_proxy(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* phases.c: ask the destination for the port the kernel chose, if it did. */

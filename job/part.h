@@ -41,9 +41,13 @@ typedef struct {
 /* In the order in which they are called; ended by NULL. */
 extern const QmigPart *const qmig_parts[];
 
-extern const QmigPart qmig_hook_part;  /* hook.c */
-extern const QmigPart qmig_agent_part; /* agent.c */
-extern const QmigPart qmig_life_part;  /* life.c */
+extern const QmigPart qmig_announce_part;   /* announce.c */
+extern const QmigPart qmig_blocktime_part;  /* blocktime.c */
+extern const QmigPart qmig_definition_part; /* definition.c */
+extern const QmigPart qmig_shared_part;     /* shared.c */
+extern const QmigPart qmig_hook_part;       /* hook.c */
+extern const QmigPart qmig_agent_part;      /* agent.c */
+extern const QmigPart qmig_life_part;       /* life.c */
 
 void qmig_parts_check(QmigJob *job, GString *problems);
 bool qmig_parts_prepare(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;

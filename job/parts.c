@@ -3,12 +3,18 @@
 #include "job/part.h"
 
 /* A new part is one line here. */
+/* clang-format off */
 const QmigPart *const qmig_parts[] = {
     &qmig_hook_part,
     &qmig_agent_part,
     &qmig_life_part,
+    &qmig_shared_part,
+    &qmig_definition_part,
+    &qmig_announce_part,
+    &qmig_blocktime_part,
     NULL,
 };
+/* clang-format on */
 
 static int
 n_parts(void)

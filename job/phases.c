@@ -42,6 +42,16 @@ has_unknown_port(const QmigAddress *address)
     return address->kind == QMIG_ADDRESS_TCP && address->port == 0;
 }
 
+char *
+qmig_job_uri(const QmigJob *job, const QmigAddress *address)
+{
+    g_autofree char *text = qmig_address_to_string(address);
+
+    return job->options->rdma && g_str_has_prefix(text, "tcp:")
+               ? g_strdup_printf("rdma:%s", text + strlen("tcp:"))
+               : g_steal_pointer(&text);
+}
+
 /* Read back where the destination listens, when the kernel chose the port. */
 bool
 qmig_job_find_port(QmigJob *job, GError **error)
@@ -107,7 +117,7 @@ note_incoming(QmigJob *job, const char *uri, GError **error)
 static bool
 start_incoming(QmigJob *job, GError **error)
 {
-    g_autofree char *uri = qmig_address_to_string(job->endpoints.listen);
+    g_autofree char *uri = qmig_job_uri(job, job->endpoints.listen);
     QmigQmp *qmp = job->destination.qmp;
     g_autofree char *state = NULL;
     bool running;

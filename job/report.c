@@ -189,6 +189,7 @@ qmig_job_report(QmigJob *job)
     report_times(job, report);
     json_object_object_add(report, "ram", report_ram(job));
     report_stream(job, report);
+    json_object_object_add(report, "blocktime", json_object_get(job->blocktime));
     json_object_object_add(report, "decisions", json_object_get(job->decisions));
     json_object_object_add(report, "messages", report_messages(job));
     json_object_object_add(report, "proxy", json_object_get(job->snapshot));

@@ -6,6 +6,7 @@
  */
 #include "job/job-priv.h"
 #include "qmp/knobs.h"
+#include "qmp/rules.h"
 
 #include <string.h>
 
@@ -77,7 +78,9 @@ refuse(Choice *choice)
     } rows[] = {
         { "x-colo", "this version does not drive COLO" },
         { "background-snapshot", "it saves a guest, it does not move one" },
-        { "mapped-ram", "it wants a file, not a stream" },
+        { "mapped-ram",
+          "it wants a file it can seek in: use qmig save --mapped-ram FILE, "
+          "then qmig restore" },
     };
     QmigJob *job = choice->job;
     JsonObject *mode = NULL;
@@ -174,11 +177,75 @@ want_basics(Choice *choice)
     if (job->wants_pre_switchover) {
         want(choice, QMIG_KNOB_CAPABILITY, "pause-before-switchover", "on");
     }
+    /* QEMU wants it where the answer is given, too. */
+    if (has(job->destination_caps, "switchover-ack")) {
+        add_capability(job->destination_caps, "return-path");
+    }
     if (has(job->source_caps, "multifd")) {
         keep_zero_pages(choice);
         agree_on(job, "multifd-channels");
         agree_on(job, "multifd-compression");
     }
+}
+
+/* QEMU calls it a feature of the kernel that is missing, when the socket is no tcp. */
+static void
+check_zero_copy(Choice *choice)
+{
+    const QmigJobOptions *options = choice->job->options;
+    const QmigAddress *direct = options->migrate_uri != NULL ? options->migrate_uri
+                                                             : options->destination;
+    const QmigAddress *proxy = options->listen != NULL ? options->listen
+                                                       : options->source;
+    const QmigAddress *address = options->direct ? direct : proxy;
+
+    if (has(choice->job->source_caps, "zero-copy-send") &&
+        address->kind == QMIG_ADDRESS_UNIX) {
+        qmig_job_problem(
+            choice->problems,
+            "zero-copy-send: QEMU can send without copying over tcp only, and "
+            "would connect to a unix socket: add %s=tcp:127.0.0.1:0",
+            options->direct ? "--migrateuri" : "--listen");
+    }
+}
+
+/* ---- what goes together ------------------------------------------------------------------ */
+
+typedef struct {
+    Choice *choice;
+    const char *label;
+    GPtrArray *told; /* both sides break the same rules: once is enough */
+} Telling;
+
+static void
+on_rule(void *data, bool is_fatal, const char *text)
+{
+    Telling *telling = data;
+
+    if (g_ptr_array_find_with_equal_func(telling->told, text, g_str_equal, NULL)) {
+        return;
+    }
+    g_ptr_array_add(telling->told, g_strdup(text));
+    if (is_fatal) {
+        qmig_job_problem(telling->choice->problems, "%s: %s", telling->label, text);
+    } else {
+        qmig_job_message(telling->choice->job, "%s: %s", telling->label, text);
+    }
+}
+
+static void
+check_rules(Choice *choice)
+{
+    QmigJob *job = choice->job;
+    g_autoptr(GPtrArray) told = g_ptr_array_new_with_free_func(g_free);
+    Telling source = { choice, job->source.label, told };
+    Telling destination = { choice, job->destination.label, told };
+
+    qmig_rules_check(job->source_caps, job->source_params, job->source.parameters,
+                     job->options->asked_by, job->source.version, on_rule, &source);
+    qmig_rules_check(job->destination_caps, job->destination_params,
+                     job->destination.parameters, job->options->asked_by,
+                     job->destination.version, on_rule, &destination);
 }
 
 static void
@@ -215,6 +282,8 @@ qmig_job_choose_settings(QmigJob *job, GString *problems)
     }
     refuse(&choice);
     want_basics(&choice);
+    check_zero_copy(&choice);
+    check_rules(&choice);
     tell_leftovers(job, &job->source, job->source_caps);
     tell_leftovers(job, &job->destination, job->destination_caps);
 }

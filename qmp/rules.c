@@ -80,7 +80,7 @@ qmig_rules(size_t *n)
 }
 
 typedef struct {
-    JsonObject *capabilities, *parameters, *asked_by;
+    JsonObject *capabilities, *parameters, *present, *asked_by;
     unsigned version;
     QmigRuleTell tell;
     void *data;
@@ -115,9 +115,9 @@ is_nothing(const char *word)
     return word == NULL || g_strv_contains(nothing, word);
 }
 
-/* Is it asked for? */
+/* Is it so? As asked for; or as it is, where @or_present. */
 static bool
-is_asked(const Check *check, const char *what)
+is_so(const Check *check, const char *what, bool or_present)
 {
     const char *equals = strchr(what, '=');
     g_autofree char *name = equals != NULL ? g_strndup(what, (gsize)(equals - what))
@@ -127,7 +127,8 @@ is_asked(const Check *check, const char *what)
     if (json_object_object_get_ex(check->capabilities, name, &value)) {
         return json_object_get_boolean(value);
     }
-    if (!json_object_object_get_ex(check->parameters, name, &value)) {
+    if (!json_object_object_get_ex(check->parameters, name, &value) &&
+        (!or_present || !json_object_object_get_ex(check->present, name, &value))) {
         return false;
     }
     const char *word = json_object_get_string(value);
@@ -150,7 +151,7 @@ describe(const Check *check, const char *what)
 static void
 check_rule(const Check *check, const QmigRule *rule)
 {
-    bool other = is_asked(check, rule->second);
+    bool other = is_so(check, rule->second, true);
     g_autofree char *first = describe(check, rule->first);
     g_autofree char *second = describe(check, rule->second);
     g_autofree char *text = NULL;
@@ -167,13 +168,14 @@ check_rule(const Check *check, const QmigRule *rule)
     }
 }
 
-/* A number among the parameters, or -1. */
+/* A number among the parameters, asked for or present; or -1. */
 static int64_t
 number_of(const Check *check, const char *name)
 {
     JsonObject *value = NULL;
 
-    return json_object_object_get_ex(check->parameters, name, &value) &&
+    return (json_object_object_get_ex(check->parameters, name, &value) ||
+            json_object_object_get_ex(check->present, name, &value)) &&
                    json_object_is_type(value, json_type_int)
                ? json_object_get_int64(value)
                : -1;
@@ -202,13 +204,13 @@ check_values(const Check *check)
 }
 
 void
-qmig_rules_check(JsonObject *capabilities, JsonObject *parameters, JsonObject *asked_by,
-                 unsigned version, QmigRuleTell tell, void *data)
+qmig_rules_check(JsonObject *capabilities, JsonObject *parameters, JsonObject *present,
+                 JsonObject *asked_by, unsigned version, QmigRuleTell tell, void *data)
 {
-    Check check = { capabilities, parameters, asked_by, version, tell, data };
+    Check check = { capabilities, parameters, present, asked_by, version, tell, data };
 
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
-        if (holds(&table[i], version) && is_asked(&check, table[i].first)) {
+        if (holds(&table[i], version) && is_so(&check, table[i].first, false)) {
             check_rule(&check, &table[i]);
         }
     }

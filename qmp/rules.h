@@ -34,11 +34,12 @@ typedef void (*QmigRuleTell)(void *data, bool is_fatal, const char *text);
  * qmig_rules_check() - do these settings of one QEMU go together?
  * @capabilities: {name: true}
  * @parameters:   {name: value}; or a text where it has not been understood yet
+ * @present:      (nullable) parameters as they are, where none is asked for
  * @asked_by:     {name: "--option"}: who asked, for the messages
  * @version:      as qmig_qmp_version() tells; 0 = not known: only what holds for every QEMU
  */
 void qmig_rules_check(JsonObject *capabilities, JsonObject *parameters,
-                      JsonObject *asked_by, unsigned version, QmigRuleTell tell,
-                      void *data);
+                      JsonObject *present, JsonObject *asked_by, unsigned version,
+                      QmigRuleTell tell, void *data);
 
 #endif

@@ -149,7 +149,7 @@ test_check(void)
         { QMIG_KNOB_PARAMETER, "block-bitmap-mapping", NULL },
         { QMIG_KNOB_CAPABILITY, "compress",
           "destination: capability compress: this QEMU lacks it (removed in 9.1): "
-          "use multifd with multifd-compression" },
+          "use multifd with multifd-compression (--comp-methods zstd or zlib)" },
         { QMIG_KNOB_CAPABILITY, "switchover-ack",
           "destination: capability switchover-ack: this QEMU lacks it (new in 8.1)" },
         { QMIG_KNOB_PARAMETER, "compress",
