@@ -286,14 +286,21 @@ qmig_job_source_is_spent(const QmigJob *job)
     return g_strcmp0(job->source.run_state, "postmigrate") == 0;
 }
 
+/* A source that ended while it had the guest took it along. */
+static bool
+source_is_gone(QmigJob *job)
+{
+    return job->source.qmp != NULL && !qmig_side_dispatch(&job->source, NULL);
+}
+
 /* The outcome of a job that ended with @error, everything being undone. */
 static QmigOutcome
-judge_outcome(const QmigJob *job, const GError *error)
+judge_outcome(QmigJob *job, const GError *error)
 {
     if (job->postcopy.recoverable) {
         return QMIG_OUTCOME_PAUSED;
     }
-    if (job->owner != QMIG_OWNER_SOURCE) {
+    if (job->owner != QMIG_OWNER_SOURCE || source_is_gone(job)) {
         return QMIG_OUTCOME_UNCLEAR;
     }
     if (job->cancelled || job->cancelled_elsewhere ||
@@ -325,8 +332,15 @@ give_advice(QmigJob *job)
         job->next =
             "Look at both sides with `qmig status`; do not continue either before "
             "the other is known to be gone.";
+    } else if (source_is_gone(job)) {
+        job->where = g_strdup(qmig_side_is_dead(&job->source)
+                                  ? "The source's QEMU has ended, and the guest with it: "
+                                    "the destination has not got it."
+                                  : "The guest is on the source, which has closed its "
+                                    "monitor; the destination has not got it.");
+        job->next = "Look at the source's host.";
     } else if (is_untouched(job)) {
-        job->where = g_strdup(qmig_job_source_is_spent(job)
+        job->where = g_strdup(job->source.qmp == NULL || qmig_job_source_is_spent(job)
                                   ? "Nothing was touched."
                                   : "Nothing was touched; the guest is on the source.");
         job->next = "Put that right, and run `qmig migrate` again.";

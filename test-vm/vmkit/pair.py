@@ -124,6 +124,19 @@ class Pair:
         self._start_destination()
         self.dst.connect()
 
+    def swap(self):
+        """The destination, which has the guest, is the source of the next migration."""
+        self.src.close()
+        for name in ("qmp", "qmp2"):
+            path = getattr(self.src, name)
+            os.replace(getattr(self.dst, name), path)
+            setattr(self.dst, name, path)
+        if self.src.ram_path:
+            os.unlink(self.src.ram_path)
+        self.src, self.src.name = self.dst, "src"
+        self._start_destination()
+        self.dst.connect()
+
     def _end_destination(self):
         self.dst.close()
         for path in (self.dst.ram_path, self.dst.qmp, self.dst.qmp2):

@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""
+The fault matrix: test-fault-matrix.py VERSION [WORD…]. Every fault at every phase, in every mode
+of migrating; a WORD selects the cases whose name has it. Without QMIG_TEST_FULL a sample runs.
+
+After each: two guests never executed at once; one executes whenever a QEMU with the state
+survives; what qmig said is true; settings, block jobs, exports, objects and files are as before;
+and the guest then migrates, whole.
+"""
+import os
+import re
+import shutil
+import sys
+import time
+
+import lib
+from lib import check
+from faults import FAULTS
+from gate import Gate
+from witness import Witness
+
+VERSION = sys.argv[1]
+WORDS = sys.argv[2:]
+END_S = 100     # no wait of qmig's is longer
+HEALED_S = 3    # a fault that qmig is to outlast
+RECOVER = lib.run("recover", "--help").code == 0
+
+
+
+class Place:
+    """Where a fault strikes: the event at which qmig stands, and how long it may go on."""
+
+    def __init__(self, event, go_on_s=0, stuck=False):
+        self.event, self.go_on_s = event, go_on_s
+        self.stuck = stuck  # wait until it is about to tell its next event
+
+
+def phase(name):
+    """As soon as that phase begins."""
+    return Place(lambda e: e.get("phase") == name)
+
+
+PLACES = {
+    **{name: phase(name) for name in ("begin", "check", "prepare", "storage", "switchover",
+                                      "postcopy", "finish", "confirm")},
+    # Memory is under way.
+    "perform": Place(lambda e: e.get("status") == "active", go_on_s=0.3),
+    # The source is completed, the destination has it all, and nobody runs the guest.
+    "handover": Place(lambda e: e.get("status") == "completed", stuck=True),
+    # The guest runs on the destination, and much of its memory is still on the source.
+    "pages": Place(lambda e: e.get("phase") == "postcopy", go_on_s=0.4),
+}
+
+
+class Mode:
+    """A way of migrating: the options, the places it passes."""
+
+    def __init__(self, name, places, options=(), slow=("perform",), heals=()):
+        self.name, self.places, self.options = name, places.split(), options
+        self.slow = slow        # places for which memory goes slowly
+        self.heals = heals      # places at which qmig waits for the end of a fault
+
+
+MODES = [
+    Mode("precopy", "begin check prepare perform switchover handover finish confirm"),
+    Mode("postcopy", "begin check prepare perform switchover postcopy pages finish confirm",
+         ("--postcopy-after-precopy",), ("perform", "switchover", "postcopy", "pages"),
+         heals=("postcopy", "pages")),
+]
+
+
+def traces(side):
+    """What a migration could leave in a QEMU."""
+    return {"settings": lib.settings(side),
+            "objects": sorted(o["name"] for o in side.cmd("qom-list", path="/objects")),
+            "jobs": side.cmd("query-jobs"), "block jobs": side.cmd("query-block-jobs"),
+            "exports": side.cmd("query-block-exports"),
+            "nodes": sorted(n["node-name"] for n in side.cmd("query-named-block-nodes"))}
+
+
+def differences(before, now):
+    """Of two values of traces(), only what differs."""
+    if isinstance(before, tuple):
+        return ", ".join(filter(None, map(differences, before, now)))
+    if isinstance(before, dict):
+        return ", ".join(f"{k}: {v} -> {now.get(k)}" for k, v in before.items()
+                         if now.get(k) != v)
+    return f"{before} -> {now}"
+
+
+class Case:
+    """One fault at one place in one mode."""
+
+    def __init__(self, mode, place, fault):
+        self.mode, self.place, self.fault = mode, place, fault
+        self.name = f"{mode.name}, {place}: {fault}"
+        self.result = "?"
+
+    # ---- what happens ------------------------------------------------------------------------
+
+    def pair(self, link):
+        """Small, so that a case takes a second or two."""
+        qemu = lib.qemu(VERSION)
+        return lib.vm.Pair(src=qemu, dst=qemu, accel=lib.accel(qemu), mem_mib=96, fill=0.3,
+                           link=link, workload={"ws": "16M", "rate": 1000, "content": "random"})
+
+    def run(self):
+        """The test."""
+        if FAULTS[self.fault].hits == "qmig" and not RECOVER:
+            raise lib.Skip("there is no `qmig recover` yet")
+        if not FAULTS[self.fault].link:
+            with self.pair(None) as p:
+                self._break(p)
+            return
+        reason = lib.vm.Link.why_not()
+        if reason:
+            raise lib.Skip(reason)
+        with lib.vm.Link("1gbit") as link, self.pair(link) as p:
+            self._break(p)
+
+    def options(self, fault, p):
+        """qmig's, besides the addresses."""
+        options = [*self.mode.options, *fault.options]
+        if self.place in self.mode.slow:
+            options.append("--bandwidth=15MiB/s")
+        if self.place == "pages":
+            options.append("--set=max-postcopy-bandwidth=10M")
+        if fault.slow:
+            options.append("--timeout=6s")
+        if fault.link:
+            options.append(f"--migrateuri=tcp:{p.link.dst_addr}:4711")
+        return options
+
+    def _break(self, p):
+        p.wait_ticking(p.src)
+        fault = FAULTS[self.fault](p, p.dir)
+        witness = Witness(p)
+        try:
+            before, dirs = traces(p.src), lib.leftovers()
+            args = [*lib.migrate_args(p), *self.options(fault, p)]
+            with Gate(*args, prefix=p.link.exec_prefix if fault.link else ()) as gate:
+                place = PLACES[self.place]
+                check(gate.hold_at(place.event) is not None, f"it ended early:\n{gate.text}")
+                if place.stuck:
+                    check(gate.wait_stuck(), f"it stands at its next event:\n{gate.text}")
+                time.sleep(place.go_on_s)
+                fault.strike(gate.process)
+                if self.place in self.mode.heals:
+                    gate.release()
+                    time.sleep(HEALED_S)
+                    fault.over()
+                try:
+                    done = gate.finish(END_S)
+                finally:
+                    fault.over()
+            time.sleep(0.3)
+        finally:
+            witness.stop()
+        self._judge(p, fault, witness, done)
+        self._nothing_left(p, before, dirs)
+        self._again(p, fault)
+
+    # ---- what must hold ----------------------------------------------------------------------
+
+    def _judge(self, p, fault, witness, done):
+        running = p.running()
+        self.result = f"{done.code} {running[0] if running else '-'}"
+        told = f"exit {done.code}, runs: {running}\n{done.err}"
+        check(len(running) < 2, f"two guests run: {told}")
+        double = witness.doubled()
+        check(double is None, f"two guests executed: {double}; {told}")
+        check(not witness.went_back(), f"the guest went back in time: {told}")
+        check(p.guest_errors() == [], f"the guest sees corruption: {p.guest_errors()}; {told}")
+        self._truth(p, done.code, running, told)
+        if not running:
+            check(self._may_be_lost(p, fault, witness, done), f"nobody runs the guest: {told}")
+        if done.code not in (0, -9):
+            # What failed; where the guest is; what to do.
+            last = done.err.rstrip().splitlines()[-3:]
+            check(len(last) == 3 and last[0].startswith("qmig migrate: "), f"three lines: {told}")
+
+    def _truth(self, p, code, running, told):
+        """The exit code is what it is documented to be."""
+        check(code in (0, 2, 3, 4, 5, 6, 7, -9), f"an exit code of qmig: {told}")
+        if code == 0 and p.dst.alive():
+            check(running == ["dst"], f"exit 0: it runs on the destination: {told}")
+        if code in (3, 4, 5) or (code == 2 and p.src.alive()):
+            check(running == ["src"], f"exit {code}: it runs on the source: {told}")
+        if code == 2 and p.dst.alive():
+            check(p.dst.status() == "inmigrate", f"exit 2: nothing was touched: {told}")
+
+    def _is_split(self, p, fault):
+        """Post-copy began and did not end: what is left of the guest is in two QEMUs."""
+        if "post" not in self.mode.name:
+            return False
+        if fault.hits == "src":
+            return not p.dst.alive() or self._migration(p.dst) != "completed"
+        return p.src.alive() and self._migration(p.src).startswith("postcopy")
+
+    @staticmethod
+    def _migration(side):
+        return side.cmd("query-migrate").get("status", "none")
+
+    def _may_be_lost(self, p, fault, witness, done):
+        """Whether no host with the whole state is left, or a person has to look, for a reason."""
+        if fault.hits == "src":
+            # The destination has it all as soon as it left "inmigrate".
+            return (not p.dst.alive() or p.dst.status() == "inmigrate" or
+                    self._is_split(p, fault))
+        if fault.hits == "dst":
+            # It ran there: what the source has is older. Or may have run: a person decides.
+            # Or the source is in post-copy, from which no QEMU goes back.
+            return (bool(p.dst.ticks.count) or "dst" in witness.ran or
+                    (done.code in (0, 7) and self.place in ("finish", "confirm")) or
+                    self._is_split(p, fault))
+        return False
+
+    def _nothing_left(self, p, before, dirs):
+        """Where the guest is now, all is as before it was touched."""
+        left = lib.leftovers() - dirs
+        if p.src.alive() and p.src.status() not in ("postmigrate", "finish-migrate"):
+            now = traces(p.src)
+            for what, value in before.items():
+                check(now[what] == value, f"the source's {what} are as before: "
+                                          f"{differences(value, now[what])}")
+        check(not left, f"no file is left: {left}")
+
+    def _again(self, p, fault):
+        """A second migration, from where the guest is, moves it whole."""
+        running = p.running()
+        if not running or (running == ["dst"] and self._is_split(p, fault)):
+            return
+        if running == ["dst"]:
+            p.swap()
+        else:
+            p.new_destination()
+        lib.moved_whole(p)
+
+
+def all_cases():
+    """The whole matrix."""
+    return [Case(mode, place, fault) for mode in MODES for place in mode.places
+            for fault in FAULTS]
+
+
+def sampled(cases):
+    """What runs every time: all faults and all places, each a few times."""
+    quick = [case for case in cases if not FAULTS[case.fault].slow]
+    return quick[::4]
+
+
+def print_matrix(cases):
+    """Exit code of qmig, and where the guest runs."""
+    rows = {}
+    for case in cases:
+        rows.setdefault(f"{case.mode.name}, {case.place}", {})[case.fault] = case.result
+    print(f"# {'exit code, runs on':24}" + "".join(f"{fault:>17}" for fault in FAULTS))
+    for name, row in rows.items():
+        print(f"# {name:24}" + "".join(f"{row.get(fault, ''):>17}" for fault in FAULTS))
+
+
+def main():
+    """Select, run, print."""
+    cases = all_cases()
+    if WORDS:
+        cases = [case for case in cases if all(word in case.name for word in WORDS)]
+    elif not lib.FULL:
+        cases = sampled(cases)
+    try:
+        lib.run_tests([(f"{VERSION}: {case.name}", case.run) for case in cases])
+    finally:
+        print_matrix(cases)
+
+
+main()
