@@ -103,7 +103,7 @@ cli_migrate(int argc, char **argv)
     if (!cli_migrate_parse(&argc, &argv)) {
         return QMIG_OUTCOME_USAGE;
     }
-    if (!cli_render_init(&render, cli_option_text("progress"))) {
+    if (!cli_render_init(&render, stderr, cli_option_text("progress"))) {
         fprintf(
             stderr,
             "qmig migrate: --progress: \"%s\", wanted auto, tty, plain, json or none\n",

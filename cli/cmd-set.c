@@ -1,78 +1,134 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* qmig set QMP NAME=VALUE… and qmig caps QMP. */
+/* qmig set TARGET NAME=VALUE… and qmig caps QMP. */
 #include "cli/cli.h"
+#include "cli/migrate-options.h"
+#include "cli/reach.h"
+#include "job/steer.h"
 #include "qmp/knobs.h"
 #include "util/error.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static gboolean arg_json;
+static gboolean arg_json, arg_qmp;
 
-/* One NAME=VALUE into the parameters to set. */
-static bool
-take_pair(const char *pair, const QmigSchema *schema, JsonObject *values, GError **error)
+/*
+ * QEMU's name of what a user calls like an option of `qmig migrate`. "timeout" is qmig's own.
+ * (transfer full)
+ */
+static char *
+qemu_name(const char *name)
 {
-    const char *text = strchr(pair, '=');
-    JsonObject *value;
+    const CliOption *option = cli_migrate_option(name);
 
-    if (text == NULL || text == pair) {
-        return qmig_set_error(error, QMIG_ERROR_CONFIG, "\"%s\", wanted NAME=VALUE",
-                              pair);
+    return g_strdup(option != NULL && option->sets != NULL &&
+                            strpbrk(option->sets, " =") == NULL &&
+                            qmig_knob_find(name) == NULL
+                        ? option->sets
+                        : name);
+}
+
+/* {QEMU's name: text} of all pairs. */
+static JsonObject *
+split_pairs(char **pairs, GError **error)
+{
+    g_autoptr(JsonObject) texts = json_object_new_object();
+
+    for (char **pair = pairs; *pair != NULL; pair++) {
+        const char *text = strchr(*pair, '=');
+
+        if (text == NULL || text == *pair) {
+            qmig_set_error(error, QMIG_ERROR_CONFIG, "\"%s\", wanted NAME=VALUE", *pair);
+            return NULL;
+        }
+        g_autofree char *given = g_strndup(*pair, (gsize)(text - *pair));
+        g_autofree char *name = qemu_name(given);
+        json_object_object_add(texts, name, json_object_new_string(text + 1));
     }
-    g_autofree char *name = g_strndup(pair, (gsize)(text - pair));
-    const QmigKnob *knob = qmig_knob_find(name);
-    if (knob != NULL && knob->kind != QMIG_KNOB_PARAMETER) {
-        return qmig_set_error(error, QMIG_ERROR_CONFIG,
-                              "\"%s\" is a capability: it is chosen when a migration "
-                              "begins, by qmig migrate --cap",
-                              name);
-    }
-    value = qmig_knob_parse_value(name, text + 1, schema, error);
-    if (value == NULL) {
+    return g_steal_pointer(&texts);
+}
+
+static bool
+is_migrating(QmigQmp *qmp, bool *migrating, GError **error)
+{
+    g_auto(QmigMigrationInfo) info = { 0 };
+
+    if (!qmig_qmp_query_migrate(qmp, &info, NULL, error)) {
         return false;
     }
-    json_object_object_add(values, name, value);
+    *migrating = info.status != QMIG_STATUS_NONE && info.status != QMIG_STATUS_SETUP &&
+                 !qmig_status_is_final(info.status);
     return true;
 }
 
 /* All pairs are understood before any is set. */
 static bool
-set_all(QmigQmp *qmp, char **pairs, GError **error)
+set_qemu(QmigQmp *qmp, JsonObject *texts, GError **error)
 {
     g_autoptr(JsonObject) values = json_object_new_object();
     g_autoptr(QmigSchema) schema = qmig_schema_load(qmp, error);
+    bool migrating;
 
-    if (schema == NULL) {
+    if (schema == NULL || !is_migrating(qmp, &migrating, error)) {
         return false;
     }
-    for (char **pair = pairs; *pair != NULL; pair++) {
-        if (!take_pair(*pair, schema, values, error)) {
+    json_object_object_foreach(texts, name, text)
+    {
+        const QmigKnob *knob = qmig_knob_find(name);
+        bool is_capability = knob != NULL && knob->kind != QMIG_KNOB_PARAMETER;
+        JsonObject *value;
+
+        if (strcmp(name, "timeout") == 0) {
+            return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                                  "timeout: it is qmig's own, and no qmig migrate is "
+                                  "running for it");
+        }
+        if ((migrating || is_capability) && !qmig_steer_check_parameter(name, error)) {
             return false;
         }
+        value = qmig_knob_parse_value(name, json_object_get_string(text), schema, error);
+        if (value == NULL) {
+            return false;
+        }
+        json_object_object_add(values, name, value);
     }
     return qmig_qmp_set_parameters(qmp, values, error);
 }
 
+static const GOptionEntry set_entries[] = {
+    { "qmp", 0, 0, G_OPTION_ARG_NONE, &arg_qmp, "tell QEMU itself, no running qmig",
+      NULL },
+    G_OPTION_ENTRY_NULL,
+};
+
 int
 cli_set(int argc, char **argv)
 {
-    static const GOptionEntry none[] = { G_OPTION_ENTRY_NULL };
     g_autoptr(GError) error = NULL;
-    g_autoptr(QmigQmp) qmp = NULL;
+    g_auto(CliReach) reach = { 0 };
+    JsonObject *texts;
+    bool ok;
 
     if (!cli_parse(
-            &argc, &argv, none, "QMP NAME=VALUE…",
-            "Sets migration parameters, also while a migration runs: use the QEMU's\n"
-            "second QMP socket then. `qmig caps` lists them.",
+            &argc, &argv, set_entries, "TARGET NAME=VALUE…",
+            "Changes parameters, also while a migration runs. NAME is QEMU's, or an\n"
+            "option of qmig migrate: bandwidth, downtime, timeout, … `qmig caps` "
+            "lists\nQEMU's.\n\n" CLI_TARGET_HELP,
             2, 100)) {
         return QMIG_OUTCOME_USAGE;
     }
-    qmp = cli_connect(argv[1], &error);
-    if (qmp == NULL || !set_all(qmp, argv + 2, &error)) {
+    texts = split_pairs(argv + 2, &error);
+    if (texts == NULL || !cli_reach(argv[1], arg_qmp, &reach, &error)) {
+        json_object_put(texts);
         return cli_fail("set", error, QMIG_OUTCOME_USAGE);
     }
-    return 0;
+    if (reach.peer != NULL) {
+        ok = qmig_control_call(reach.peer, "set", texts, NULL, &error);
+    } else {
+        ok = set_qemu(reach.qmp, texts, &error);
+        json_object_put(texts);
+    }
+    return ok ? 0 : cli_fail("set", error, QMIG_OUTCOME_USAGE);
 }
 
 static void

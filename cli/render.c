@@ -25,29 +25,28 @@ enum {
 };
 
 static bool
-can_redraw(void)
+can_redraw(FILE *out)
 {
     const char *term = g_getenv("TERM");
 
-    return isatty(STDERR_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
+    return isatty(fileno(out)) && term != NULL && strcmp(term, "dumb") != 0;
 }
 
 bool
-cli_render_init(CliRender *render, const char *kind)
+cli_render_init(CliRender *render, FILE *out, const char *kind)
 {
     static const char *const kinds[] = { "none", "tty", "plain", "json" };
 
-    *render = (CliRender){ 0 };
+    *render = (CliRender){ .out = out };
     if (kind == NULL || strcmp(kind, "auto") == 0) {
-        render->kind = can_redraw() ? CLI_PROGRESS_TTY : CLI_PROGRESS_PLAIN;
+        render->kind = can_redraw(out) ? CLI_PROGRESS_TTY : CLI_PROGRESS_PLAIN;
         return true;
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (strcmp(kind, kinds[i]) == 0) {
             render->kind = (CliProgressKind)i;
-            render->json = render->kind == CLI_PROGRESS_JSON
-                               ? cli_lines_new(STDERR_FILENO)
-                               : NULL;
+            render->json = render->kind == CLI_PROGRESS_JSON ? cli_lines_new(fileno(out))
+                                                             : NULL;
             return true;
         }
     }
@@ -58,7 +57,7 @@ void
 cli_render_end(CliRender *render)
 {
     if (render->is_drawn) {
-        fputc('\n', stderr);
+        fputc('\n', render->out);
         render->is_drawn = false;
     }
     g_clear_pointer(&render->json, cli_lines_free);
@@ -69,7 +68,7 @@ cli_render_end(CliRender *render)
 static void
 say(CliRender *render, const char *text)
 {
-    fprintf(stderr, "%s%s\n", render->is_drawn ? "\r\033[K\033[1A\033[K" : "", text);
+    fprintf(render->out, "%s%s\n", render->is_drawn ? "\r\033[K\033[1A\033[K" : "", text);
     render->is_drawn = false;
     render->drawn_us = 0;
 }
@@ -96,7 +95,7 @@ on_phase(void *data, QmigPhase phase)
     CliRender *render = data;
 
     if (render->kind == CLI_PROGRESS_PLAIN) {
-        fprintf(stderr, "phase=%s\n", qmig_phase_name(phase));
+        fprintf(render->out, "phase=%s\n", qmig_phase_name(phase));
     }
 }
 
@@ -147,11 +146,11 @@ left_text(const QmigProgress *p)
 }
 
 static int
-columns(void)
+columns(FILE *out)
 {
     struct winsize size;
 
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0
+    return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0
                ? size.ws_col
                : DEFAULT_COLUMNS;
 }
@@ -164,7 +163,7 @@ draw(CliRender *render, const QmigProgress *p)
     g_autofree char *dirty = qmig_format_rate(p->dirty_rate);
     g_autofree char *left = left_text(p);
     int filled = (int)(p->percent * BAR_WIDTH / 100);
-    int width = columns() - 1;
+    int width = columns(render->out) - 1;
     g_autofree char *first = g_strdup_printf(
         "%-11s [%.*s%.*s] %3u %%  pass %" G_GUINT64_FORMAT "%s",
         qmig_phase_name(p->phase), filled, full, BAR_WIDTH - filled, none, p->percent,
@@ -175,9 +174,9 @@ draw(CliRender *render, const QmigProgress *p)
         rate, dirty, p->pages_normal, p->pages_zero, p->pages_resent);
 
     /* Lines that wrap could not be redrawn. All of it is ASCII. */
-    fprintf(stderr, "%s\r\033[K%.*s\n\033[K%.*s", render->is_drawn ? "\033[1A" : "",
+    fprintf(render->out, "%s\r\033[K%.*s\n\033[K%.*s", render->is_drawn ? "\033[1A" : "",
             width, first, width, second);
-    fflush(stderr);
+    fflush(render->out);
     render->is_drawn = true;
     render->drawn_us = qmig_now_us();
 }
@@ -201,7 +200,7 @@ on_iteration(void *data, const QmigProgress *p)
     CliRender *render = data;
 
     if (render->kind == CLI_PROGRESS_PLAIN) {
-        fprintf(stderr,
+        fprintf(render->out,
                 "iter=%" G_GUINT64_FORMAT " elapsed=%" G_GUINT64_FORMAT
                 "ms sent=%" G_GUINT64_FORMAT "MiB left=%" G_GUINT64_FORMAT
                 "MiB rate=%" G_GUINT64_FORMAT "MiB/s dirty=%" G_GUINT64_FORMAT

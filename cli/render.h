@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A job's progress on stderr. The one writer of the terminal while a migration runs. */
+/* A job's progress. The one writer of the terminal while a migration runs. */
 #ifndef QMIG_CLI_RENDER_H
 #define QMIG_CLI_RENDER_H
 
 #include "cli/lines.h"
 #include "job/job.h"
+
+#include <stdio.h>
 
 typedef enum {
     CLI_PROGRESS_NONE,
@@ -15,15 +17,16 @@ typedef enum {
 
 typedef struct {
     CliProgressKind kind;
+    FILE *out;        /* where; borrowed */
     bool is_drawn;    /* the two lines stand on the terminal, the cursor at their end */
     int64_t drawn_us; /* when */
     CliLines *json;   /* (nullable) of CLI_PROGRESS_JSON, on stderr */
     CliLines *events; /* (nullable) of --events, on stdout; set by the caller */
 } CliRender;
 
-/* "auto" (tty if stderr is one that can redraw, else plain), "tty", "plain", "json", "none".
+/* @kind: "auto" (tty if @out is one that can redraw, else plain), "tty", "plain", "json", "none".
  * False: none of these. */
-bool cli_render_init(CliRender *render, const char *kind);
+bool cli_render_init(CliRender *render, FILE *out, const char *kind);
 extern const QmigJobWatcher cli_render_watcher; /* its data: a CliRender */
 /* Leave the terminal with the cursor on a line of its own, and wait until all is written. */
 void cli_render_end(CliRender *render);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * There is no registry but the directory of the sockets: each running migration tells by itself
- * what it is. A socket nobody listens on belongs to a process that was killed, and is removed.
+ * what it is.
  */
 #include "job/control-client.h"
 
@@ -12,12 +12,8 @@
 #include "util/error.h"
 #include "util/socket.h"
 
-#include <errno.h>
-#include <glib/gstdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 enum {
     GREETING_TIMEOUT_MS = 2000,
@@ -124,41 +120,24 @@ qmig_control_open(const char *path, GError **error)
     return open_peer(peer, error) ? g_steal_pointer(&peer) : NULL;
 }
 
-/* Nobody listens: its process was killed. It had its name only while it listened. */
-static bool
-is_dead(const char *path)
-{
-    g_auto(QmigFd) fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_un name = { .sun_family = AF_UNIX };
-
-    g_strlcpy(name.sun_path, path, sizeof name.sun_path);
-    return strlen(path) < sizeof name.sun_path &&
-           connect(fd, (struct sockaddr *)&name, sizeof name) < 0 &&
-           errno == ECONNREFUSED;
-}
-
 GPtrArray *
 qmig_control_list(void)
 {
     GPtrArray *list = g_ptr_array_new_with_free_func(
         (GDestroyNotify)qmig_control_peer_free);
     g_autofree char *directory = qmig_control_directory();
-    g_autoptr(GDir) dir = g_dir_open(directory, 0, NULL);
+    g_autoptr(GDir) dir = NULL;
     const char *name;
 
+    qmig_control_sweep(directory);
+    dir = g_dir_open(directory, 0, NULL);
     for (int n = 0; dir != NULL && n < MAX_LIST && (name = g_dir_read_name(dir)) != NULL;
          n++) {
         g_autofree char *path = g_build_filename(directory, name, NULL);
-        QmigControlPeer *peer;
+        QmigControlPeer *peer = g_str_has_suffix(name, ".sock")
+                                    ? qmig_control_open(path, NULL)
+                                    : NULL;
 
-        if (!g_str_has_suffix(name, ".sock")) {
-            continue;
-        }
-        if (is_dead(path)) {
-            g_unlink(path);
-            continue;
-        }
-        peer = qmig_control_open(path, NULL);
         if (peer != NULL) {
             g_ptr_array_add(list, peer);
         }

@@ -524,16 +524,32 @@ make_directory(const char *path, GError **error)
 }
 
 /*
- * A socket file that stands there already answers: no connection means its process is gone. It
- * was listening before it had this name.
+ * Nobody listens: its process is gone. It was listening before it had this name. A full backlog
+ * is somebody's.
  */
 static bool
-is_in_use(const struct sockaddr_un *name)
+is_dead(const char *path)
 {
     g_auto(QmigFd) fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un name = { .sun_family = AF_UNIX };
 
-    return connect(fd, (const struct sockaddr *)name, sizeof *name) == 0 ||
-           (errno != ECONNREFUSED && errno != ENOENT);
+    return g_strlcpy(name.sun_path, path, sizeof name.sun_path) < sizeof name.sun_path &&
+           connect(fd, (struct sockaddr *)&name, sizeof name) < 0 &&
+           errno == ECONNREFUSED;
+}
+
+void
+qmig_control_sweep(const char *directory)
+{
+    g_autoptr(GDir) dir = g_dir_open(directory, 0, NULL);
+    const char *name;
+
+    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+        g_autofree char *path = g_build_filename(directory, name, NULL);
+        if (g_str_has_suffix(name, ".sock") && is_dead(path)) {
+            g_unlink(path);
+        }
+    }
 }
 
 /*
@@ -543,17 +559,16 @@ is_in_use(const struct sockaddr_un *name)
 static bool
 listen_at(QmigControl *control, GError **error)
 {
-    struct sockaddr_un name = { .sun_family = AF_UNIX }, hidden = name;
+    struct sockaddr_un hidden = { .sun_family = AF_UNIX };
     g_autofree char *temporary = g_strdup_printf("%s.%d", control->path, (int)getpid());
     int linked;
 
-    if (strlen(temporary) >= sizeof name.sun_path) {
+    if (strlen(temporary) >= sizeof hidden.sun_path) {
         return qmig_set_error(
             error, QMIG_ERROR_CONFIG, "socket path \"%s\" has %zu bytes, limit %zu",
             control->path, strlen(control->path),
-            sizeof name.sun_path - 1 - (strlen(temporary) - strlen(control->path)));
+            sizeof hidden.sun_path - 1 - (strlen(temporary) - strlen(control->path)));
     }
-    g_strlcpy(name.sun_path, control->path, sizeof name.sun_path);
     g_strlcpy(hidden.sun_path, temporary, sizeof hidden.sun_path);
     control->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     g_unlink(temporary);
@@ -564,7 +579,7 @@ listen_at(QmigControl *control, GError **error)
         return qmig_set_error_errno(error, errno, "\"%s\"", control->path);
     }
     linked = link(temporary, control->path);
-    if (linked < 0 && errno == EEXIST && !is_in_use(&name)) {
+    if (linked < 0 && errno == EEXIST && is_dead(control->path)) {
         linked = g_rename(temporary, control->path);
     }
     int why = errno;
@@ -600,6 +615,7 @@ qmig_control_start(const char *path, GError **error)
         g_autofree char *directory = qmig_control_directory();
         control->path = g_strdup_printf("%s/%d.sock", directory, (int)getpid());
         ok = make_directory(directory, error);
+        qmig_control_sweep(directory);
     }
     if (!ok || !listen_at(control, error)) {
         g_clear_pointer(&control->path, g_free);

@@ -46,6 +46,9 @@ typedef struct QmigControlRequest QmigControlRequest;
  */
 char *qmig_control_directory(void);
 
+/* Remove the sockets in @directory that nobody listens on: their processes were killed. */
+void qmig_control_sweep(const char *directory);
+
 /**
  * qmig_control_start() - make the socket and its thread
  * @path: (nullable) the socket, which must not exist; NULL: PID.sock in the directory above,

@@ -349,6 +349,19 @@ tell_request(QmigJob *job, const QmigControlRequest *request, JsonObject *argume
     qmig_events_tell(job, "request", members);
 }
 
+static void
+tell_refusal(QmigJob *job, const QmigControlRequest *request, const GError *error)
+{
+    JsonObject *members = json_object_new_object();
+
+    json_object_object_add(members, "command",
+                           json_object_new_string(qmig_control_request_command(request)));
+    json_object_object_add(members, "pid",
+                           json_object_new_int(qmig_control_request_pid(request)));
+    json_object_object_add(members, "why", json_object_new_string(error->message));
+    qmig_events_tell(job, "refused", members);
+}
+
 void
 qmig_steer(QmigJob *job)
 {
@@ -367,6 +380,7 @@ qmig_steer(QmigJob *job)
                         &error)) {
             qmig_control_answer(job->control, request, result);
         } else {
+            tell_refusal(job, request, error);
             qmig_control_refuse(job->control, request, error);
         }
     }

@@ -4,6 +4,7 @@
 The command line, without guests: help and man pages agree, wrong usage is told, peers that are
 absent, hang, lie or close end in a documented exit code within a deadline. TAP on stdout.
 """
+import atexit
 import contextlib
 import json
 import os
@@ -27,10 +28,14 @@ MAN = TOP / "docs/man"
 PAGES = {"migrate": "qmig-migrate", "options": "qmig-options",
          "proxy": "qmig-proxy", "save": "qmig-save",
          "restore": "qmig-save", "status": "qmig-status",
-         "cancel": "qmig-status", "set": "qmig-status", "caps": "qmig-status",
+         "watch": "qmig-status", "cancel": "qmig-status", "pause": "qmig-status",
+         "postcopy": "qmig-status", "set": "qmig-status", "caps": "qmig-status",
          "stream": "qmig-stream", "pki": "qmig-pki",
          "plugins": "qmig-status"}
 DEADLINE_S = 10
+# Running migrations of others are none of this test's.
+os.environ["QMIG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="qmig-cli-run-")
+atexit.register(shutil.rmtree, os.environ["QMIG_RUNTIME_DIR"], ignore_errors=True)
 USAGE_ERRORS = ("Unknown option", "is no command", "arguments given", "are both needed",
                 "wanted ", "Missing argument", "Cannot parse", "no plugin", "no parameter",
                 "is no number", "unknown unit", "expected unix:PATH", "neither a capability")
@@ -98,8 +103,8 @@ def wrong_usage_is_refused():
              (("--no-such",), "is no command"), (("help", "no-such"), "is no command")]
     for name in PAGES:
         cases.append(((name, "--no-such"), "Unknown option --no-such"))
-    cases += [((name,), "0 arguments given") for name in ("migrate", "status", "cancel", "set",
-                                                          "caps")]
+    cases += [((name,), "0 arguments given") for name in ("migrate", "watch", "cancel", "pause",
+                                                          "postcopy", "set", "caps")]
     cases += [(("migrate", "/a"), "1 arguments given"),
               (("migrate", "/a", "/b", "/c"), "3 arguments given"),
               (("proxy", "/a"), "1 arguments given"), (("status", "/a", "/b"), "2 arguments"),
@@ -164,8 +169,12 @@ def wrong_values_are_refused():
         done = Run("migrate", *options, "/nonexistent/a", "/nonexistent/b").expect(1, text)
         check(done.out == "", f"nothing on stdout: {done}")
     for address in ("nowhere", "tcp:1:2:3", "tcp:localhost:x", "tcp:localhost:70000", "unix:"):
-        for args in (("status", address), ("migrate", address, "/b"), ("caps", address)):
+        for args in (("status", "--qmp", address), ("migrate", address, "/b"), ("caps", address)):
             Run(*args).expect(1, "address: ")
+    for args in (("status", "vm1"), ("watch", "vm1"), ("cancel", "vm1"), ("pause", "vm1"),
+                 ("postcopy", "vm1"), ("set", "vm1", "bandwidth=1G")):
+        Run(*args).expect(1, "\"vm1\": no running qmig migrate is of that name")
+    Run("watch", "--progress=json", "vm1").expect(1, "\"json\", wanted auto, tty or plain")
 
 
 # ---- man pages ----------------------------------------------------------------------------------
@@ -642,7 +651,7 @@ def status_of_real_qemu():
         check(re.search(r"^guest +running$", done.out, re.MULTILINE), str(done))
         check(re.search(r"^migration +none$", done.out, re.MULTILINE), str(done))
         report = json.loads(Run("status", "--json", second).expect(0).out)
-        check(set(report) == {"guest", "running", "migration"}, report)
+        check(set(report) == {"guest", "running", "migration", "qmig"}, report)
         check(report["guest"] == "running" and report["running"] is True, report)
         Run("cancel", first).expect(1, "no migration is running")
 

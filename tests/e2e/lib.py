@@ -105,7 +105,9 @@ def migrate_args(pair):
 # Only ours: other runs on this machine have private directories of their own.
 SCRATCH = tempfile.TemporaryDirectory(prefix="e2e-")
 STATE = tempfile.TemporaryDirectory(prefix="e2e-state-")
-ENVIRONMENT = {**os.environ, "TMPDIR": SCRATCH.name, "XDG_STATE_HOME": STATE.name}
+RUNTIME = tempfile.TemporaryDirectory(prefix="e2e-run-")
+ENVIRONMENT = {**os.environ, "TMPDIR": SCRATCH.name, "XDG_STATE_HOME": STATE.name,
+               "QMIG_RUNTIME_DIR": RUNTIME.name}
 
 
 def leftovers():

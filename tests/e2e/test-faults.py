@@ -83,7 +83,7 @@ def cancel_elsewhere(p, process):
         check(json.loads(status.out)["migration"]["status"] == "active", status.out)
         changed = lib.run("set", f"unix:{p.src.qmp2}", "downtime-limit=200ms")
         check(changed.code == 0, f"qmig set: {changed.code}: {changed.err}")
-        done = lib.run("cancel", f"unix:{p.src.qmp2}")
+        done = lib.run("cancel", "--qmp", f"unix:{p.src.qmp2}")
         check(done.code == 0, f"qmig cancel: {done.code}: {done.err}")
     p.src.cmd("migrate-set-parameters", **{"downtime-limit": 300})
     return seen
