@@ -81,6 +81,7 @@ qmig_job_find_port(QmigJob *job, GError **error)
 bool
 qmig_job_start_proxy(QmigJob *job, GError **error)
 {
+    static const char *const only_stats[] = { "stats", NULL };
     QmigProxyConfig config = {
         .listen = job->endpoints.proxy,
         .destination = job->endpoints.connect,
@@ -90,6 +91,12 @@ qmig_job_start_proxy(QmigJob *job, GError **error)
 
     if (job->options->direct || job->proxy != NULL) {
         return true;
+    }
+    if (job->postcopy.breaks > 0) {
+        /* A resumed stream has no head, so plugins cannot change it; and a recording cannot
+         * go on. The guest comes first. */
+        config.record = NULL;
+        config.plugins = only_stats;
     }
     job->proxy = qmig_proxy_start(&config, error);
     return job->proxy != NULL &&

@@ -30,6 +30,8 @@ enum {
     RESUME_US = 15 * G_USEC_PER_SEC,
     MAX_BACKOFF_US = 5 * G_USEC_PER_SEC,
     RECOVER_MS = 60000,
+    /* In the list of plugins: "stats" and the NULL at its end. */
+    N_OWN_PLUGINS = 2,
     /* A destination that loaded everything says so at once. */
     LOADED_US = 5 * G_USEC_PER_SEC,
 };
@@ -126,6 +128,11 @@ note_break(QmigJob *job, const char *why)
     pc->tries = 0;
     pc->next_try_us = 0;
     pc->listens = false;
+    if (pc->breaks == 1 &&
+        (job->options->record != NULL || job->options->plugins->len > N_OWN_PLUGINS)) {
+        qmig_job_message(job, "what is resumed goes past --plugin and --record: it has "
+                              "no head");
+    }
     if (!pc->pause_asked) {
         qmig_job_decide(job, "resume post-copy", "%s", why);
     }
@@ -172,6 +179,20 @@ tell_once(QmigJob *job, const GError *error)
     }
 }
 
+/* The proxy of the last try; why it ended, it may know. */
+static void
+drop_proxy(QmigJob *job)
+{
+    g_autoptr(GError) error = job->proxy != NULL ? qmig_proxy_error(job->proxy) : NULL;
+
+    if (error != NULL) {
+        g_prefix_error(&error, "proxy: ");
+        tell_once(job, error);
+    }
+    (void)qmig_job_stats(job);
+    g_clear_pointer(&job->proxy, qmig_proxy_free);
+}
+
 /* One try: a new way from the source to the destination. */
 static void
 try_resume(QmigJob *job)
@@ -181,11 +202,10 @@ try_resume(QmigJob *job)
     g_autofree char *connect = NULL;
     g_autoptr(GError) error = NULL;
 
+    drop_proxy(job);
     pc->tries++;
     pc->next_try_us = qmig_now_us() +
                       MIN((int64_t)pc->tries * G_USEC_PER_SEC, MAX_BACKOFF_US);
-    (void)qmig_job_stats(job);
-    g_clear_pointer(&job->proxy, qmig_proxy_free);
     if (!qmig_qmp_migrate_recover(job->destination.qmp, listen, &error)) {
         /* One that listens since the last try refuses, and is right. */
         if (!pc->listens) {

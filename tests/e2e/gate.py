@@ -31,15 +31,14 @@ class Gate:
     """
     A running qmig.
 
-    text     its stderr, as far as it was let through
-    events   the JSON objects in it
+    text     its stderr, as far as it was let through, without mere progress
     """
 
     def __init__(self, *args, prefix=()):
         self._read_end, write_end = _packet_pipe()
         self._look_read, self._look_write = _packet_pipe()
         self._out = tempfile.TemporaryFile("w+")
-        self.text, self.events = "", []
+        self.text = ""
         self._drain = None
         try:
             self.process = subprocess.Popen([*prefix, lib.QMIG, *args], stdout=self._out,
@@ -58,11 +57,12 @@ class Gate:
     def _take(self):
         packet = os.read(self._read_end, _PACKET)
         text = packet.decode(errors="replace")
-        self.text += text
         try:
-            self.events.append(json.loads(text))
+            event = json.loads(text)
         except ValueError:
-            pass
+            event = {}
+        if event.get("event") not in ("progress", "iteration"):
+            self.text += text
         return bool(packet)
 
     def hold_at(self, match, timeout=30.0):
