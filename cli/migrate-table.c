@@ -406,6 +406,56 @@ static const CliOption table[] = {
     { "announce-rounds", CLI_TEXT, CLI_GROUP_NETWORK, .arg = "N",
       .sets = "announce-rounds", .help = "how many", .text = "How many announcements." },
 
+    /* ---- disks ------------------------------------------------------------------------------------ */
+    { "copy-storage-all", CLI_FLAG, CLI_GROUP_STORAGE, .virsh = "--copy-storage-all",
+      .field = CLI_FIELD(copy_storage_all), .excludes = "copy-storage-inc",
+      .why = "one copies all, the other what is above a backing file",
+      .help = "copy the disks as well, whole",
+      .text =
+          "Copy the guest's writable disks, whole: for guests whose images are not on "
+          "shared storage. Start the destination with images of the same size. Disks of "
+          "which both sides have the same image are left out. See L</DISKS>." },
+    { "copy-storage-inc", CLI_FLAG, CLI_GROUP_STORAGE, .virsh = "--copy-storage-inc",
+      .field = CLI_FIELD(copy_storage_inc),
+      .help = "only what is above their backing file",
+      .text =
+          "Copy of each disk only what its own image holds; the backing file below it must "
+          "be there on both sides, with the same contents." },
+    { "copy-storage-synchronous-writes", CLI_FLAG, CLI_GROUP_STORAGE,
+      .virsh = "--copy-storage-synchronous-writes",
+      .field = CLI_FIELD(copy_storage_synchronous),
+      .needs = "copy-storage-all copy-storage-inc", .why = "it is about that copy",
+      .help = "the guest's writes wait for the copy",
+      .text =
+          "A write of the guest is done when it is done on both sides, from the begin of "
+          "the copy: it ends however fast the guest writes, and the guest is slowed to what "
+          "the link takes. Without this QEMUs that can (8.2 and later) are switched to it "
+          "when a disk has been copied once." },
+    { "migrate-disks", CLI_WORDS, CLI_GROUP_STORAGE, .arg = "DISK,…",
+      .virsh = "--migrate-disks", .field = CLI_FIELD(migrate_disks),
+      .needs = "copy-storage-all copy-storage-inc",
+      .why = "it says which disks those copy",
+      .help = "only these; NAME=NAME-THERE if it differs",
+      .text =
+          "Copy these disks only. DISK is the id of a drive, of a device, or of a block "
+          "node. The destination's disk is the one of the same device, or else of the same "
+          "drive; C<DISK=OTHER> says that it is OTHER there." },
+    { "disks-uri", CLI_ADDRESS, CLI_GROUP_STORAGE, .arg = "ADDRESS",
+      .virsh = "--disks-uri", .field = CLI_FIELD(disks_uri),
+      .needs = "copy-storage-all copy-storage-inc",
+      .why = "it says how those reach the destination",
+      .help = "where the destination serves its disks",
+      .text =
+          "Where the destination shall serve its disks to the source (NBD), which connects "
+          "there itself, past the proxy. Port 0: the first free one from 49152 to 49215. "
+          "Default: beside B<--migrateuri>." },
+    { "dirty-bitmaps", CLI_FLAG, CLI_GROUP_STORAGE, .sets = "dirty-bitmaps",
+      .help = "take the disks' dirty bitmaps along",
+      .text =
+          "Take the dirty bitmaps of the disks along, as incremental backups need them, "
+          "whatever the block nodes are called there. A mapping of your own can be given by "
+          "B<--set block-bitmap-mapping=>." },
+
     /* ---- safety ---------------------------------------------------------------------------------- */
     { "journal", CLI_FILE, CLI_GROUP_SAFETY, .arg = "FILE", .field = CLI_FIELD(journal),
       .excludes = "no-journal", .why = "one asks for what the other declines",
@@ -471,6 +521,17 @@ static const CliOption table[] = {
       .field = CLI_FIELD(no_proof_of_life),
       .help = "take QEMU's word that the guest runs",
       .text = "Do not look: QEMU's word that the guest runs is taken." },
+    { "abort-on-error", CLI_FLAG, CLI_GROUP_SAFETY, .virsh = "--abort-on-error",
+      .field = CLI_FIELD(abort_on_error), .help = "an I/O error of the guest ends it",
+      .text = "End the migration when the guest meets an I/O error on one of its disks. "
+              "Otherwise that is told, and it goes on." },
+    { "change-protection", CLI_FLAG, CLI_GROUP_SAFETY, .virsh = "--change-protection",
+      .field = CLI_FIELD(change_protection), .help = "a change of its devices ends it",
+      .text =
+          "End the migration when a device or a medium of the guest is plugged, removed or "
+          "changed meanwhile: the destination would not fit any more. Also refuse to begin "
+          "when the guest cannot be locked against other qmigs on this host, which is tried "
+          "always." },
 
     /* ---- anything else, and output ------------------------------------------------------------- */
     { "set", CLI_LIST, CLI_GROUP_OUTPUT, .arg = "NAME=VALUE",

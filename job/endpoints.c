@@ -5,6 +5,7 @@
  *     qmig-XXXXXX/                   0711, ours: others pass through, and see nothing
  *         source/migrate.sock        the proxy listens; the socket is the source QEMU's user's
  *         destination/migrate.sock   the destination listens; the directory is its user's
+ *         destination/disks.sock     it serves its disks; the socket is the source QEMU's user's
  */
 #include "job/endpoints.h"
 
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 static const char socket_name[] = "migrate.sock";
+static const char disks_name[] = "disks.sock";
 
 static bool
 make_dir(QmigEndpoints *e, GError **error)
@@ -138,6 +140,54 @@ qmig_endpoints_choose(QmigEndpoints *e, const QmigJobOptions *options,
            choose_proxy(e, options, source, error);
 }
 
+/* A socket for the disks beside the one for memory. */
+static QmigAddress *
+socket_beside(const QmigEndpoints *e, const QmigAddress *address, GError **error)
+{
+    g_autofree char *room = g_path_get_dirname(address->path);
+    g_autofree char *path = e->dir != NULL && g_str_has_prefix(address->path, e->dir)
+                                ? g_build_filename(room, disks_name, NULL)
+                                : g_strconcat(address->path, ".disks", NULL);
+
+    if (strlen(path) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+        qmig_set_error(error, QMIG_ERROR_CONFIG,
+                       "%s: too long for a socket: give another by --disks-uri", path);
+        return NULL;
+    }
+    return qmig_address_new_unix(path);
+}
+
+bool
+qmig_endpoints_choose_disks(const QmigEndpoints *e, const QmigJobOptions *options,
+                            QmigAddress **listen, QmigAddress **connect, GError **error)
+{
+    const QmigAddress *asked = options->disks_uri;
+
+    if (asked != NULL) {
+        *listen = qmig_address_copy(asked);
+    } else if (e->listen->kind == QMIG_ADDRESS_TCP) {
+        *listen = qmig_address_new_tcp(e->listen->host, 0);
+    } else if (options->source->kind == QMIG_ADDRESS_TCP) {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "the source is on another host than the destination's "
+                              "socket: say by --disks-uri where the destination shall "
+                              "serve its disks");
+    } else {
+        *listen = socket_beside(e, e->listen, error);
+    }
+    if (*listen == NULL) {
+        return false;
+    }
+    /* "Everywhere" is no place to connect to. */
+    *connect = is_wildcard(*listen)
+                   ? qmig_address_new_tcp(e->connect->kind == QMIG_ADDRESS_TCP
+                                              ? e->connect->host
+                                              : "localhost",
+                                          (*listen)->port)
+                   : qmig_address_copy(*listen);
+    return true;
+}
+
 bool
 qmig_endpoints_admit_source(const QmigEndpoints *e, const QmigAddress *address,
                             GError **error)
@@ -159,7 +209,9 @@ qmig_endpoints_clear(QmigEndpoints *e)
     for (size_t i = 0; e->dir != NULL && i < G_N_ELEMENTS(rooms); i++) {
         g_autofree char *room = g_build_filename(e->dir, rooms[i], NULL);
         g_autofree char *socket = g_build_filename(room, socket_name, NULL);
+        g_autofree char *disks = g_build_filename(room, disks_name, NULL);
         g_unlink(socket);
+        g_unlink(disks);
         g_rmdir(room);
     }
     if (e->dir != NULL) {

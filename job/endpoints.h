@@ -26,6 +26,18 @@ bool qmig_endpoints_choose(QmigEndpoints *e, const QmigJobOptions *options,
                            const QmigQmp *source, const QmigQmp *destination,
                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/**
+ * qmig_endpoints_choose_disks() - where the destination serves its disks to the source
+ * @listen:  (out) (transfer full) for the destination; port 0: one has to be tried
+ * @connect: (out) (transfer full) for the source
+ *
+ * After qmig_endpoints_choose(): beside the place where the destination listens, unless the user
+ * said where. Errors: CONFIG, with the option that helps.
+ */
+bool qmig_endpoints_choose_disks(const QmigEndpoints *e, const QmigJobOptions *options,
+                                 QmigAddress **listen, QmigAddress **connect,
+                                 GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /*
  * Somebody listens now on @address, a unix socket in the private directory (others are left
  * alone): let the source QEMU's user, and nobody else, connect. Errors: IO.

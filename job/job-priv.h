@@ -11,6 +11,7 @@
 #include "job/postcopy.h"
 #include "job/progress.h"
 #include "job/side.h"
+#include "job/storage.h"
 #include "proxy/proxy.h"
 
 /* Who owns the guest, as far as it is proven. */
@@ -21,6 +22,7 @@ typedef enum {
 } QmigOwner;
 
 typedef struct QmigLife QmigLife;
+typedef struct QmigGuard QmigGuard;
 typedef struct QmigAgentState QmigAgentState;
 struct QmigPreflight;
 
@@ -61,6 +63,8 @@ struct QmigJob {
     QmigAgentState *agent;  /* of the part "agent" */
     bool definition_staged; /* of the part "definition" */
     JsonObject *blocktime;  /* of the part "blocktime"; NULL = not measured */
+    QmigStorage *storage;   /* of the part "storage" */
+    QmigGuard *guard;       /* of the part "guard" */
     bool
         cont_noted; /* an earlier qmig was about to tell the destination to run the guest */
     bool

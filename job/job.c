@@ -38,6 +38,7 @@ qmig_job_options_new(void)
     options->plugins = g_ptr_array_new_with_free_func(g_free);
     g_ptr_array_add(options->plugins, g_strdup("stats"));
     options->hooks = g_ptr_array_new_with_free_func(g_free);
+    options->migrate_disks = g_ptr_array_new_with_free_func(g_free);
     options->capabilities = json_object_new_object();
     options->parameters = json_object_new_object();
     options->asked_by = json_object_new_object();
@@ -66,6 +67,8 @@ qmig_job_options_free(QmigJobOptions *options)
     g_free(options->journal);
     g_free(options->fence);
     g_ptr_array_unref(options->hooks);
+    g_ptr_array_unref(options->migrate_disks);
+    qmig_address_free(options->disks_uri);
     qmig_address_free(options->agent);
     qmig_address_free(options->agent_destination);
     g_ptr_array_unref(options->plugins);

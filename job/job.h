@@ -111,13 +111,21 @@ typedef struct {
     bool no_proof_of_life;
     QmigAddress *agent,
         *agent_destination; /* (nullable) qemu-ga's channel on each side */
-    bool freeze;            /* freeze the guest's filesystems for the switchover */
-    bool set_time;          /* set the guest's clock on the destination */
-    bool control;           /* listen for qmig status, set, cancel, … */
-    char *control_path;     /* (nullable) where; NULL: see qmig_control_start() */
-    bool direct;            /* no proxy */
-    bool suspend;           /* leave the guest paused on the destination */
-    bool keep_source;       /* do not quit the source: it stays, stopped */
+    /* Disks (job/storage.c), and what spoils a migration (job/guard.c). */
+    bool copy_storage_all, copy_storage_inc; /* whole, or what is above a backing file */
+    bool
+        copy_storage_synchronous; /* the guest's writes wait for the destination's disk */
+    GPtrArray *migrate_disks;     /* char *: "NAME" or "NAME=NAME-THERE"; empty: all */
+    QmigAddress *disks_uri;       /* (nullable) where the destination serves its disks */
+    bool abort_on_error;          /* an I/O error of the guest ends the migration */
+    bool change_protection;       /* so does a change of its devices or media */
+    bool freeze;                  /* freeze the guest's filesystems for the switchover */
+    bool set_time;                /* set the guest's clock on the destination */
+    bool control;                 /* listen for qmig status, set, cancel, … */
+    char *control_path;           /* (nullable) where; NULL: see qmig_control_start() */
+    bool direct;                  /* no proxy */
+    bool suspend;                 /* leave the guest paused on the destination */
+    bool keep_source;             /* do not quit the source: it stays, stopped */
 } QmigJobOptions;
 
 QmigJobOptions *qmig_job_options_new(void);
@@ -132,6 +140,8 @@ typedef struct {
     uint64_t elapsed_ms;       /* since perform began */
     uint64_t transferred;      /* bytes of RAM QEMU counts as sent */
     uint64_t remaining, total; /* bytes of RAM */
+    uint64_t storage_done, storage_total; /* bytes of disks; the total grows as the guest
+                                             writes; 0 = none are copied */
     uint64_t pages_zero, pages_normal, pages_resent;
     uint64_t rate;       /* bytes per second over the last second or so */
     uint64_t dirty_rate; /* bytes per second, as QEMU last measured */

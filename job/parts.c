@@ -5,6 +5,7 @@
 /* A new part is one line here. */
 /* clang-format off */
 const QmigPart *const qmig_parts[] = {
+    &qmig_guard_part,
     &qmig_hook_part,
     &qmig_agent_part,
     &qmig_life_part,
@@ -12,6 +13,7 @@ const QmigPart *const qmig_parts[] = {
     &qmig_definition_part,
     &qmig_announce_part,
     &qmig_blocktime_part,
+    &qmig_storage_part,
     NULL,
 };
 /* clang-format on */

@@ -45,7 +45,7 @@ qmig_job_perform_enter(QmigJob *job, GError **error)
 
     job->perform_us = qmig_now_us();
     job->guest_seen_us = MAX(job->source.stopped_us, job->source.resumed_us);
-    qmig_progress_init(&job->model, job->perform_us);
+    qmig_progress_begin_memory(&job->model, job->perform_us);
     JsonObject *o = json_object_new_object();
     json_object_object_add(o, "uri", json_object_new_string(uri));
     if (!qmig_steps_write(job, "migrate", o, error)) {

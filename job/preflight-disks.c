@@ -188,13 +188,6 @@ compare_sizes(QmigPreflight *p, const Disk *ours, const Disk *theirs)
     }
 }
 
-static bool
-copies_storage(const QmigJob *job)
-{
-    (void)job;
-    return false;
-}
-
 static void
 compare_disk(QmigPreflight *p, const Disk *ours, const Disk *theirs)
 {
@@ -217,7 +210,8 @@ compare_disk(QmigPreflight *p, const Disk *ours, const Disk *theirs)
     }
     if (ours->image != NULL) {
         compare_sizes(p, ours, theirs);
-        if (!copies_storage(p->job)) {
+        /* Of a writable image the part "storage" tells, which knows whether it is copied. */
+        if (qmig_json_bool(ours->inserted, "ro", false)) {
             compare_images(p, ours, theirs);
         }
     }

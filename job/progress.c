@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The percentage is the share of memory that the destination has in its latest version. A busy
+ * The percentage is the share of memory and disks that the destination has in its latest version. A busy
  * guest makes that fall; the number shown never does: it waits. It stays below 100 until the
  * guest runs on the destination.
  */
@@ -82,6 +82,17 @@ estimate_left(QmigProgressModel *model)
     p->left_max_ms = time_for(p->remaining, gain);
 }
 
+/* The share of all that is to be moved, disks included. */
+static void
+take_share(QmigProgress *p, uint64_t remaining, uint64_t total)
+{
+    uint64_t all = total + p->storage_total;
+    uint64_t left = MIN(remaining + p->storage_total - p->storage_done, all);
+    uint64_t share = all > 0 ? (uint64_t)((double)(all - left) * 100 / (double)all) : 0;
+
+    p->percent = (unsigned)MAX(p->percent, MIN(share, (uint64_t)PERCENT_BEFORE_DONE));
+}
+
 bool
 qmig_progress_update(QmigProgressModel *model, const QmigMigrationInfo *info,
                      JsonObject *stats, int64_t now_us)
@@ -108,10 +119,36 @@ qmig_progress_update(QmigProgressModel *model, const QmigMigrationInfo *info,
         p->iteration = MAX(p->iteration, info->iterations);
         p->expected_downtime_ms = info->expected_downtime_ms;
         estimate_left(model);
-        uint64_t share = info->remaining >= info->total
-                             ? 0
-                             : (info->total - info->remaining) * 100 / info->total;
-        p->percent = (unsigned)MAX(p->percent, MIN(share, (uint64_t)PERCENT_BEFORE_DONE));
+        take_share(p, info->remaining, info->total);
     }
     return before > 0 && p->iteration > before;
+}
+
+void
+qmig_progress_storage(QmigProgressModel *model, uint64_t done, uint64_t total,
+                      uint64_t memory, int64_t now_us)
+{
+    QmigProgress *p = &model->now;
+
+    p->storage_done = MIN(done, total);
+    p->storage_total = total;
+    /* Memory is not copied yet: the rates are those of the disks. */
+    if (p->total == 0) {
+        p->elapsed_ms = (uint64_t)MAX(now_us - model->begin_us, 0) / 1000;
+        take_rates(model, done, done, now_us);
+        p->left_min_ms = p->left_max_ms = time_for(total - p->storage_done, p->rate);
+        take_share(p, memory, memory);
+    }
+}
+
+void
+qmig_progress_begin_memory(QmigProgressModel *model, int64_t now_us)
+{
+    QmigProgress before = model->now;
+
+    qmig_progress_clear(model);
+    qmig_progress_init(model, now_us);
+    model->now.percent = before.percent;
+    model->now.storage_done = before.storage_done;
+    model->now.storage_total = before.storage_total;
 }

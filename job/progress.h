@@ -35,4 +35,11 @@ void qmig_progress_clear(QmigProgressModel *model);
 bool qmig_progress_update(QmigProgressModel *model, const QmigMigrationInfo *info,
                           JsonObject *stats, int64_t now_us);
 
+/* Disks: bytes copied so far, and to copy in all. @memory: bytes of the guest's, as long as
+ * QEMU has not told them. */
+void qmig_progress_storage(QmigProgressModel *model, uint64_t done, uint64_t total,
+                           uint64_t memory, int64_t now_us);
+/* Memory begins now: rates and times anew; what was reached stays. */
+void qmig_progress_begin_memory(QmigProgressModel *model, int64_t now_us);
+
 #endif

@@ -188,6 +188,7 @@ qmig_job_report(QmigJob *job)
     report_path(job, report);
     report_times(job, report);
     json_object_object_add(report, "ram", report_ram(job));
+    json_object_object_add(report, "storage", qmig_storage_report(job));
     report_stream(job, report);
     json_object_object_add(report, "blocktime", json_object_get(job->blocktime));
     json_object_object_add(report, "decisions", json_object_get(job->decisions));

@@ -56,6 +56,7 @@ qmig_job_patience_ms(const QmigJob *job)
 static bool
 free_source(QmigJob *job, GError **error)
 {
+    qmig_storage_release_source(job);
     if (qmig_qmp_has_oob(job->source.qmp)) {
         qmig_job_message(job, "source: no answer: its migration sockets are shut (yank)");
         return qmig_qmp_yank_migration(job->source.qmp, error);

@@ -33,6 +33,7 @@ qmig_side_clear(QmigSide *side)
     g_free(side->name);
     g_free(side->uuid);
     g_free(side->run_state);
+    g_free(side->io_error);
     json_object_put(side->capabilities);
     json_object_put(side->parameters);
     qmig_schema_free(side->schema);
@@ -138,6 +139,24 @@ qmig_side_begin(QmigSide *side, const QmigAddress *address, const QmigCancel *ca
 
 /* ---- events ----------------------------------------------------------------------------- */
 
+static const char *
+text_or(JsonObject *object, const char *key, const char *fallback)
+{
+    const char *text = qmig_json_string(object, key);
+
+    return text != NULL ? text : fallback;
+}
+
+static void
+take_io_error(QmigSide *side, JsonObject *data)
+{
+    g_free(side->io_error);
+    side->io_error = g_strdup_printf(
+        "%s: %s: %s (%s)", text_or(data, "device", text_or(data, "node-name", "?")),
+        text_or(data, "operation", "?"), text_or(data, "reason", "?"),
+        text_or(data, "action", "?"));
+}
+
 static void
 take_event(QmigSide *side, const QmigQmpEvent *event)
 {
@@ -147,6 +166,10 @@ take_event(QmigSide *side, const QmigQmpEvent *event)
         side->resumed_us = event->arrival_us;
     } else if (strcmp(event->name, "SHUTDOWN") == 0) {
         side->guest_shut_down = qmig_json_bool(event->data, "guest", false);
+    } else if (strcmp(event->name, "DEVICE_DELETED") == 0) {
+        side->device_gone = true;
+    } else if (strcmp(event->name, "BLOCK_IO_ERROR") == 0) {
+        take_io_error(side, event->data);
     } else if (strcmp(event->name, "MIGRATION") != 0) {
         return;
     }

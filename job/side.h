@@ -35,6 +35,8 @@ typedef struct {
     bool
         has_news; /* something a migration is decided on has come; the reader clears it */
     bool guest_shut_down; /* the guest ended itself */
+    bool device_gone;     /* one was unplugged; the reader clears it */
+    char *io_error;       /* the guest's last I/O error; NULL = none */
     int64_t stopped_us;   /* arrival of the last STOP event; 0 = none */
     int64_t resumed_us;   /* arrival of the last RESUME event; 0 = none */
 } QmigSide;

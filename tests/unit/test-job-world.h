@@ -7,6 +7,7 @@
 #ifndef QMIG_TESTS_JOB_WORLD_H
 #define QMIG_TESTS_JOB_WORLD_H
 
+#include "test-job-disks.h"
 #include "util/address.h"
 #include "util/auto.h"
 
@@ -68,6 +69,10 @@ struct World {
     int writes; /* to disks, of the destination's guest */
     unsigned n_executed;
 
+    WorldDisk disk;
+    bool
+        unequal; /* the source let its guest go while the images differed, or were in use */
+
     Course course;
     bool completes_on_cancel; /* the cancel comes too late */
     int n_steps;              /* query-migrate of the source since migrate */
@@ -99,7 +104,7 @@ static const char world_schema[] =
     "{\"name\":\"2\",\"meta-type\":\"object\",\"members\":[{\"name\":\"capability\","
     "\"type\":\"3\"},{\"name\":\"state\",\"type\":\"bool\"}]},"
     "{\"name\":\"3\",\"meta-type\":\"enum\",\"values\":[\"events\",\"return-path\","
-    "\"late-block-activate\",\"multifd\",\"xbzrle\",\"auto-converge\",\"postcopy-ram\"]},"
+    "\"late-block-activate\",\"pause-before-switchover\",\"multifd\",\"xbzrle\",\"auto-converge\",\"postcopy-ram\"]},"
     "{\"name\":\"migrate-set-parameters\",\"meta-type\":\"command\",\"arg-type\":\"4\","
     "\"ret-type\":\"9\"},"
     "{\"name\":\"4\",\"meta-type\":\"object\",\"members\":[{\"name\":\"max-bandwidth\","
@@ -174,10 +179,21 @@ world_complete(World *w)
         world_fail(w, "failed");
         return;
     }
+    w->unequal = w->disk.present &&
+                 (!w->disk.equal || !disk_is_left_alone(&w->disk) || w->disk.serving);
     w->status[SRC] = "completed";
     world_set_run(w, SRC, "postmigrate");
     w->status[DST] = "completed";
     world_set_run(w, DST, w->autostart && w->was_running ? "running" : "paused");
+}
+
+static bool
+world_has_on(const World *w, const char *capability)
+{
+    JsonObject *state = NULL;
+
+    return json_object_object_get_ex(w->caps[SRC], capability, &state) &&
+           json_object_get_boolean(state);
 }
 
 /* Before an answer to query-migrate. */
@@ -210,7 +226,8 @@ world_step(World *w)
             fake_event(src, "STOP", "{}");
         }
         world_set_run(w, SRC, "finish-migrate");
-        w->status[SRC] = "device";
+        w->status[SRC] = world_has_on(w, "pause-before-switchover") ? "pre-switchover"
+                                                                    : "device";
         w->hangs[SRC] = w->course == HANGS_IN_DEVICE;
     } else if (w->course == COMPLETES || w->course == STOPPED_ELSEWHERE) {
         world_complete(w);
@@ -308,9 +325,15 @@ world_act(World *w, int side, const char *command, JsonObject *args)
         } else if (strcmp(w->status[SRC], "completed") != 0) {
             world_fail(w, "cancelled");
         }
+    } else if (strcmp(command, "migrate-continue") == 0) {
+        w->status[SRC] = "device";
     } else if (strcmp(command, "yank") == 0) {
         w->hangs[side] = false;
-        world_fail(w, "failed");
+        if (strstr(json_object_to_json_string(args), "block-node") != NULL) {
+            disk_yank(&w->disk);
+        } else {
+            world_fail(w, "failed");
+        }
     } else if (strcmp(command, "cont") == 0) {
         world_cont(w, side);
     } else if (strcmp(command, "stop") == 0) {
@@ -331,6 +354,11 @@ world_answer(World *w, int side, const char *command, JsonObject *args)
 {
     if (world_act(w, side, command, args)) {
         return g_strdup("{}");
+    }
+    WorldDiskView view = { strcmp(w->run[SRC], "running") == 0, w->alive[DST] };
+    char *of_disk = disk_answer(&w->disk, &view, side, command, args);
+    if (of_disk != NULL) {
+        return of_disk;
     }
     if (strcmp(command, "qom-get") == 0) {
         return g_strdup_printf("\"%s-machine\"", w->machine[side]);
@@ -549,7 +577,7 @@ world_new(void)
         w->memory[side] = 1048576;
         w->caps[side] = json_tokener_parse(
             "{\"events\":false,\"return-path\":false,\"late-block-activate\":false,"
-            "\"multifd\":false,\"xbzrle\":false,\"auto-converge\":true,"
+            "\"pause-before-switchover\":false,\"multifd\":false,\"xbzrle\":false,\"auto-converge\":true,"
             "\"postcopy-ram\":false}");
         w->params[side] = json_tokener_parse(
             "{\"max-bandwidth\":134217728,\"downtime-limit\":300,\"multifd-channels\":2}");

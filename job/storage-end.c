@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Taking down what copies disks. A mirror whose requests the destination does not answer ends
+ * only when its connection does:
+ *
+ *     block-job-cancel force     the usual end
+ *     yank of its node           a TCP connection wakes up and fails; QEMU does not notice the
+ *                                end of a unix socket it waits to write to
+ *     the destination's end      which the guest on the source does not need any more
+ */
+#include "job/part.h"
+#include "job/storage.h"
+#include "util/error.h"
+
+#include <string.h>
+
+enum {
+    CANCEL_TIMEOUT_MS = 2000,
+    EXPORT_TIMEOUT_MS = 5000,
+    ANSWER_TIMEOUT_MS = 1000,
+    POLL_MS = 10,
+};
+
+static QmigStorageDisk *
+nth(const QmigStorage *s, guint i)
+{
+    return s->disks->pdata[i];
+}
+
+/* ---- the source ------------------------------------------------------------------------- */
+
+/* Dismiss those that have ended. @left: (out) how many have not. */
+static bool
+reap(QmigJob *job, guint *left, GError **error)
+{
+    QmigStorage *s = job->storage;
+    g_autoptr(GPtrArray) jobs = qmig_qmp_query_jobs(job->source.qmp, NULL, error);
+
+    *left = 0;
+    if (jobs == NULL) {
+        return false;
+    }
+    for (guint i = 0; i < s->disks->len; i++) {
+        QmigStorageDisk *disk = nth(s, i);
+        const QmigBlockJob *mirror = qmig_block_job_find(jobs, disk->id);
+        if (!disk->mirrored) {
+            continue;
+        }
+        if (mirror != NULL && strcmp(mirror->status, "concluded") != 0) {
+            (*left)++;
+            continue;
+        }
+        if (mirror != NULL && !qmig_qmp_job_dismiss(job->source.qmp, disk->id, error)) {
+            return false;
+        }
+        disk->mirrored = false;
+    }
+    return true;
+}
+
+static bool
+reap_all(QmigJob *job, guint *left, GError **error)
+{
+    QmigDeadline deadline = qmig_deadline_in_ms(CANCEL_TIMEOUT_MS);
+
+    for (;;) {
+        if (!reap(job, left, error)) {
+            return false;
+        }
+        if (*left == 0 || qmig_now_us() >= deadline) {
+            return true;
+        }
+        g_usleep(POLL_MS * 1000);
+    }
+}
+
+/* One that is not there, or ends at this moment, says no: reap() sees it. */
+static void
+for_each_mirror(QmigJob *job, bool yank)
+{
+    for (guint i = 0; i < job->storage->disks->len; i++) {
+        g_autoptr(GError) error = NULL;
+        QmigStorageDisk *disk = nth(job->storage, i);
+        if (!disk->mirrored) {
+            continue;
+        }
+        (void)!(yank ? qmig_qmp_yank_node(job->source.qmp, disk->id, &error)
+                     : qmig_qmp_job_cancel(job->source.qmp, disk->id, true, &error));
+    }
+}
+
+/* Only a destination that was told to listen, and is of no use any more. */
+static void
+end_stuck_destination(QmigJob *job)
+{
+    if (job->incoming_sent && job->destination.qmp != NULL) {
+        qmig_job_message(job, "destination: it does not let the source's disks go");
+        (void)qmig_job_end_destination(job);
+    }
+}
+
+static bool
+end_mirrors(QmigJob *job, GError **error)
+{
+    guint left = 0;
+
+    for_each_mirror(job, false);
+    if (!reap_all(job, &left, error)) {
+        return false;
+    }
+    if (left > 0) {
+        for_each_mirror(job, true);
+        if (!reap_all(job, &left, error)) {
+            return false;
+        }
+    }
+    if (left > 0) {
+        end_stuck_destination(job);
+        if (!reap_all(job, &left, error)) {
+            return false;
+        }
+    }
+    return left == 0 || qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                                       "source: %u of its mirrors (\"%s…\") do not end",
+                                       left, QMIG_STORAGE_PREFIX);
+}
+
+static bool
+has_name(const GPtrArray *names, const char *name)
+{
+    return g_ptr_array_find_with_equal_func((GPtrArray *)names, name, g_str_equal, NULL);
+}
+
+static bool
+disconnect(QmigJob *job, GError **error)
+{
+    g_autoptr(GPtrArray) nodes = qmig_qmp_query_nodes(job->source.qmp, error);
+
+    if (nodes == NULL) {
+        return false;
+    }
+    for (guint i = 0; i < job->storage->disks->len; i++) {
+        QmigStorageDisk *disk = nth(job->storage, i);
+        if (disk->connected && has_name(nodes, disk->id) &&
+            !qmig_qmp_blockdev_del(job->source.qmp, disk->id, error)) {
+            return false;
+        }
+        disk->connected = false;
+    }
+    return true;
+}
+
+static bool
+has_anything(const QmigStorage *s)
+{
+    for (guint i = 0; i < s->disks->len; i++) {
+        if (nth(s, i)->mirrored || nth(s, i)->connected) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- the destination -------------------------------------------------------------------- */
+
+static bool
+await_exports_gone(QmigJob *job, GError **error)
+{
+    QmigDeadline deadline = qmig_deadline_in_ms(EXPORT_TIMEOUT_MS);
+
+    for (;;) {
+        g_autoptr(GPtrArray) ids = qmig_qmp_query_exports(job->destination.qmp, error);
+        bool left = false;
+
+        if (ids == NULL) {
+            return false;
+        }
+        for (guint i = 0; i < job->storage->disks->len; i++) {
+            left = left || has_name(ids, nth(job->storage, i)->id);
+        }
+        if (!left) {
+            return true;
+        }
+        if (qmig_now_us() >= deadline) {
+            return qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                                  "destination: its disks stay exported");
+        }
+        g_usleep(POLL_MS * 1000);
+    }
+}
+
+bool
+qmig_storage_end_serving(QmigJob *job, GError **error)
+{
+    QmigStorage *s = job->storage;
+    g_autoptr(GPtrArray) ids = NULL;
+
+    if (!s->serving) {
+        return true;
+    }
+    ids = qmig_qmp_query_exports(job->destination.qmp, error);
+    if (ids == NULL) {
+        return false;
+    }
+    for (guint i = 0; i < s->disks->len; i++) {
+        QmigStorageDisk *disk = nth(s, i);
+        if (disk->exported && has_name(ids, disk->id) &&
+            !qmig_qmp_export_del(job->destination.qmp, disk->id, true, error)) {
+            return false;
+        }
+        disk->exported = false;
+    }
+    if (!await_exports_gone(job, error) ||
+        !qmig_qmp_nbd_server_stop(job->destination.qmp, error)) {
+        return false;
+    }
+    s->serving = false;
+    return true;
+}
+
+/* ---- both ------------------------------------------------------------------------------- */
+
+void
+qmig_storage_undo(QmigJob *job)
+{
+    QmigStorage *s = job->storage;
+    g_autoptr(GError) error = NULL;
+
+    if (s == NULL || (!s->mapped && !s->serving && !has_anything(s))) {
+        return;
+    }
+    if (job->owner != QMIG_OWNER_SOURCE) {
+        if (has_anything(s)) {
+            qmig_job_message(job,
+                             "source: its jobs and nodes \"%s…\" are left, as nothing is "
+                             "touched any more",
+                             QMIG_STORAGE_PREFIX);
+        }
+        return;
+    }
+    if (!job->source.closed) {
+        if (has_anything(s) && (!end_mirrors(job, &error) || !disconnect(job, &error))) {
+            qmig_job_message(job, "%s; what copied its disks is left there",
+                             error->message);
+            g_clear_error(&error);
+        }
+        qmig_storage_unmap_bitmaps(job);
+    }
+    /* One that has listened is ended after this, with all it has. */
+    if (!job->incoming_sent && !job->destination.closed &&
+        !qmig_storage_end_serving(job, &error) &&
+        !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        qmig_job_message(job, "%s", error->message);
+    }
+}
+
+/* The destination is stopped or stuck. */
+static bool
+destination_answers(QmigJob *job)
+{
+    QmigQmpCall call = { .deadline = qmig_deadline_in_ms(ANSWER_TIMEOUT_MS) };
+    bool running;
+
+    return job->destination.qmp != NULL &&
+           qmig_qmp_query_status(job->destination.qmp, &running, NULL, &call, NULL);
+}
+
+void
+qmig_storage_release_source(QmigJob *job)
+{
+    if (job->storage == NULL || job->storage->finished || job->continue_sent ||
+        !has_anything(job->storage)) {
+        return;
+    }
+    /* Its last state has not been sent: the destination cannot have the guest. */
+    qmig_job_message(job,
+                     "source: no answer: the connections of its disks are shut (yank)");
+    if (qmig_qmp_has_oob(job->source.qmp)) {
+        for_each_mirror(job, true);
+    }
+    if (!destination_answers(job) && qmig_side_kill(&job->destination)) {
+        qmig_job_message(job, "destination: no answer: its process was killed");
+    }
+}
+
+/* ---- what a killed qmig has left -------------------------------------------------------- */
+
+static bool
+clear_jobs(QmigSide *side, GError **error)
+{
+    QmigDeadline deadline = qmig_deadline_in_ms(EXPORT_TIMEOUT_MS);
+
+    for (;;) {
+        g_autoptr(GPtrArray) jobs = qmig_qmp_query_jobs(side->qmp, NULL, error);
+        guint left = 0;
+
+        if (jobs == NULL) {
+            return false;
+        }
+        for (guint i = 0; i < jobs->len; i++) {
+            const QmigBlockJob *old = jobs->pdata[i];
+            bool ended = strcmp(old->status, "concluded") == 0;
+            if (!g_str_has_prefix(old->id, QMIG_STORAGE_PREFIX)) {
+                continue;
+            }
+            left++;
+            /* Either says no to a job that changes at this moment: it is looked at again. */
+            (void)!(ended ? qmig_qmp_job_dismiss(side->qmp, old->id, NULL)
+                          : qmig_qmp_job_cancel(side->qmp, old->id, true, NULL));
+            if (!ended) {
+                (void)!qmig_qmp_yank_node(side->qmp, old->id, NULL);
+            }
+        }
+        if (left == 0) {
+            return true;
+        }
+        if (qmig_now_us() >= deadline) {
+            return qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                                  "%s: jobs of an earlier migration (\"%s…\") do not end",
+                                  side->label, QMIG_STORAGE_PREFIX);
+        }
+        g_usleep(POLL_MS * 1000);
+    }
+}
+
+typedef bool (*Remove)(QmigQmp *qmp, const char *name, GError **error);
+
+static bool
+remove_export(QmigQmp *qmp, const char *name, GError **error)
+{
+    return qmig_qmp_export_del(qmp, name, true, error);
+}
+
+/* @found: (out) set when there was one. */
+static bool
+clear_named(QmigSide *side, GPtrArray *names, Remove remove, bool *found, GError **error)
+{
+    for (guint i = 0; names != NULL && i < names->len; i++) {
+        if (!g_str_has_prefix(names->pdata[i], QMIG_STORAGE_PREFIX)) {
+            continue;
+        }
+        *found = true;
+        if (!remove(side->qmp, names->pdata[i], error)) {
+            return false;
+        }
+    }
+    return names != NULL;
+}
+
+bool
+qmig_storage_clear_leftovers(QmigJob *job, QmigSide *side, GError **error)
+{
+    g_autoptr(GPtrArray) nodes = NULL, exports = NULL;
+    bool found = false, served = false;
+
+    if (!clear_jobs(side, error)) {
+        return false;
+    }
+    nodes = qmig_qmp_query_nodes(side->qmp, error);
+    if (!clear_named(side, nodes, qmig_qmp_blockdev_del, &found, error)) {
+        return false;
+    }
+    exports = qmig_qmp_query_exports(side->qmp, error);
+    if (!clear_named(side, exports, remove_export, &served, error) ||
+        (served && !qmig_qmp_nbd_server_stop(side->qmp, error))) {
+        return false;
+    }
+    if (found || served) {
+        qmig_job_message(job,
+                         "%s: what an earlier migration of its disks left is removed",
+                         side->label);
+    }
+    return true;
+}
