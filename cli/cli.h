@@ -32,6 +32,7 @@ int cli_pki(int argc, char **argv);
 int cli_stream(int argc, char **argv);
 int cli_save(int argc, char **argv);
 int cli_restore(int argc, char **argv);
+int cli_recover(int argc, char **argv);
 
 /**
  * cli_parse() - options of a subcommand

@@ -10,6 +10,7 @@
 static const CliCommand commands[] = {
     { "migrate", "move a running guest from one QEMU to another", cli_migrate },
     { "options", "the options of qmig migrate, and what they ask of QEMU", cli_options },
+    { "recover", "finish or undo a migration whose qmig was killed", cli_recover },
     { "proxy", "stand in a migration stream: count, check, run plugins", cli_proxy },
     { "save", "a guest into a file: compressed, checksummed", cli_save },
     { "restore", "a guest out of a file", cli_restore },

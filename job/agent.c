@@ -35,6 +35,12 @@ get_state(QmigJob *job)
     return job->agent;
 }
 
+void
+qmig_agent_is_frozen(QmigJob *job)
+{
+    get_state(job)->frozen = get_state(job)->tried = true;
+}
+
 static void
 agent_check(QmigJob *job, GString *problems)
 {

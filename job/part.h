@@ -41,6 +41,9 @@ typedef struct {
 /* In the order in which they are called; ended by NULL. */
 extern const QmigPart *const qmig_parts[];
 
+/* agent.c: an earlier qmig may have frozen the guest's filesystems. */
+void qmig_agent_is_frozen(QmigJob *job);
+
 extern const QmigPart qmig_announce_part;   /* announce.c */
 extern const QmigPart qmig_blocktime_part;  /* blocktime.c */
 extern const QmigPart qmig_definition_part; /* definition.c */

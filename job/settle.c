@@ -79,6 +79,9 @@ ask_source(QmigJob *job, QmigMigrationInfo *info, GError **error)
     QmigQmpCall call = { .deadline = qmig_deadline_in_ms(patience_ms) };
     g_autoptr(GError) local = NULL;
 
+    if (job->source.qmp == NULL) {
+        return qmig_set_error(error, QMIG_ERROR_CLOSED, "source: there is no connection");
+    }
     if (!job->source_hangs &&
         qmig_qmp_query_migrate(job->source.qmp, info, &call, &local)) {
         return true;
@@ -249,6 +252,9 @@ destination_has_loaded(QmigJob *job)
 {
     QmigDeadline deadline = qmig_deadline_in_ms(LOAD_TIMEOUT_MS);
 
+    if (job->destination.qmp == NULL) {
+        return false;
+    }
     do {
         g_auto(QmigMigrationInfo) info = { 0 };
         g_autofree char *state = NULL;

@@ -112,6 +112,9 @@ describe_options(const QmigJob *job)
     json_object_object_add(o, "postcopy", json_object_new_boolean(options->postcopy));
     json_object_object_add(o, "migrateuri", describe_address(options->migrate_uri));
     json_object_object_add(o, "listen", describe_address(options->listen));
+    json_object_object_add(o, "agent", describe_address(options->agent));
+    json_object_object_add(o, "agent_destination",
+                           describe_address(options->agent_destination));
     json_object_object_add(o, "fence", text_or_null(options->fence));
     return o;
 }

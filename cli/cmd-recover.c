@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* qmig recover JOURNAL|QMP. */
+#include "cli/cli.h"
+#include "cli/render.h"
+#include "job/journal.h"
+#include "job/recover.h"
+#include "util/error.h"
+
+#include <stdio.h>
+
+static char *arg_fence, *arg_progress;
+static gboolean arg_json;
+
+static const GOptionEntry entries[] = {
+    { "fence", 0, 0, G_OPTION_ARG_STRING, &arg_fence,
+      "makes sure that a lost side runs nothing", "COMMAND" },
+    { "progress", 0, 0, G_OPTION_ARG_STRING, &arg_progress,
+      "auto, tty, plain, json or none; on stderr", "KIND" },
+    { "json", 0, 0, G_OPTION_ARG_NONE, &arg_json, "the report as one JSON object", NULL },
+    G_OPTION_ENTRY_NULL,
+};
+
+/* The journal: a file, or that of the unfinished migration with a QEMU. */
+static char *
+find_journal(const char *text, GError **error)
+{
+    g_autoptr(QmigAddress) address = NULL;
+    g_autofree char *qmp = NULL;
+
+    if (g_file_test(text, G_FILE_TEST_IS_REGULAR)) {
+        return g_strdup(text);
+    }
+    address = qmig_address_parse(text, error);
+    if (address == NULL) {
+        g_prefix_error(error, "\"%s\" is no file, and: ", text);
+        return NULL;
+    }
+    qmp = qmig_address_to_string(address);
+    return qmig_journal_find(qmp, error);
+}
+
+static void
+print_report(JsonObject *report, QmigOutcome outcome)
+{
+    if (arg_json && report != NULL) {
+        cli_print_json(report);
+    } else if (arg_json) {
+        printf("{}\n");
+    } else if (report == NULL && outcome == QMIG_OUTCOME_DONE) {
+        printf("The migration has ended: there is nothing to recover.\n");
+    } else if (outcome == QMIG_OUTCOME_DONE) {
+        printf("The guest is on the destination.\n");
+    }
+}
+
+int
+cli_recover(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) report = NULL;
+    g_autofree char *path = NULL;
+    CliRender render;
+
+    if (!cli_parse(
+            &argc, &argv, entries, "JOURNAL|QMP",
+            "Finishes or undoes a migration whose qmig was killed, by its journal and by\n"
+            "what both QEMUs say; resumes a paused post-copy. QMP: the address of either.\n\n"
+            "Exit: 0 the guest is on the destination, or there was nothing to do,\n"
+            "3 it is on the source, 6 post-copy is still paused, 7 ownership unclear,\n"
+            "1 and 2 nothing was touched.\n",
+            1, 1)) {
+        return QMIG_OUTCOME_USAGE;
+    }
+    if (!cli_render_init(&render, arg_progress)) {
+        fprintf(stderr,
+                "qmig recover: --progress: \"%s\", wanted auto, tty, plain, json or "
+                "none\n",
+                arg_progress);
+        return QMIG_OUTCOME_USAGE;
+    }
+    path = find_journal(argv[1], &error);
+    if (path == NULL) {
+        return cli_fail("recover", error, QMIG_OUTCOME_USAGE);
+    }
+    QmigOutcome outcome = qmig_recover(path, arg_fence, &cli_render_watcher, &render,
+                                       cli_cancel_on_signals(), &report, &error);
+    cli_render_end(&render);
+    print_report(report, outcome);
+    return error == NULL ? 0 : cli_fail("recover", error, (int)outcome);
+}
