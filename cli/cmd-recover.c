@@ -71,7 +71,7 @@ cli_recover(int argc, char **argv)
             1, 1)) {
         return QMIG_OUTCOME_USAGE;
     }
-    if (!cli_render_init(&render, arg_progress)) {
+    if (!cli_render_init(&render, stderr, arg_progress)) {
         fprintf(stderr,
                 "qmig recover: --progress: \"%s\", wanted auto, tty, plain, json or "
                 "none\n",
