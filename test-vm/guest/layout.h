@@ -28,8 +28,8 @@ struct page {
     uint32_t name;     /* number in the set + PAGE_MAGIC */
     uint32_t sequence; /* 1 after the first fill */
     uint32_t source[QUARTERS];
-    uint32_t reserved;
-    uint32_t sum; /* of the above; linear in the sequence number */
+    uint32_t touched; /* pattern=touch: how often */
+    uint32_t sum;     /* of the above; linear in the sequence number */
     uint8_t body[BODY_BYTES];
 };
 _Static_assert(sizeof(struct page) == PAGE_SIZE, "a page is a page");

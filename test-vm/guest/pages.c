@@ -26,7 +26,7 @@ struct counters counters;
 static struct workload w;
 static struct page *set;
 static uint32_t *const sequences = (uint32_t *)SEQ_ADDRESS;
-static uint32_t next_write, next_check, walk_round;
+static uint32_t next_write, next_check, walk_round, touch_round;
 static uint32_t random_state = 2463534242u;
 
 static uint32_t
@@ -143,11 +143,27 @@ pages_fill(const struct workload *workload)
                 p->source[q] = offset + q * QUARTER_BYTES;
             }
             p->name = number + PAGE_MAGIC;
+            p->touched = 0;
             sequences[number] = 0;
             stamp(number);
             offset += PAGE_SIZE;
         }
     }
+}
+
+/* How often a page was touched follows from where the walk is. */
+static bool
+touched_is_good(uint32_t number)
+{
+    struct page *p = &set[number];
+    uint32_t expected = touch_round + (number < next_write);
+
+    if (w.pattern != PATTERN_TOUCH || p->touched == expected) {
+        return true;
+    }
+    report(number, &p->touched, expected, p->touched);
+    p->touched = expected;
+    return false;
 }
 
 static inline uint32_t
@@ -189,6 +205,27 @@ write_words(uint32_t number, uint32_t n)
     }
 }
 
+/* As fast as it gets: nothing is verified here, but by the walk. */
+static void
+touch(uint32_t n)
+{
+    while (n) {
+        uint32_t run = w.n_pages - next_write;
+        struct page *p = &set[next_write], *end;
+
+        run = run < n ? run : n;
+        for (end = p + run; p != end; p++) {
+            p->touched++;
+        }
+        n -= run;
+        next_write += run;
+        if (next_write == w.n_pages) {
+            next_write = 0;
+            touch_round++;
+        }
+    }
+}
+
 static void
 write_content(uint32_t number)
 {
@@ -211,6 +248,10 @@ void
 pages_write(uint32_t n)
 {
     counters.dirtied += n;
+    if (w.pattern == PATTERN_TOUCH) {
+        touch(n);
+        return;
+    }
     if (w.pattern != PATTERN_WORD) {
         while (n--) {
             write_content(choose_page());
@@ -237,6 +278,9 @@ pages_write(uint32_t n)
 uint32_t
 pages_batch(void)
 {
+    if (w.pattern == PATTERN_TOUCH) {
+        return 150;
+    }
     return w.pattern != PATTERN_WORD ? 2 : w.order == ORDER_SEQUENTIAL ? 48 : 16;
 }
 
@@ -249,6 +293,9 @@ check_one(void)
         number = 0;
         next_check = 1;
         walk_round++;
+    }
+    if (!touched_is_good(number)) {
+        return;
     }
     if (!header_is_good(number)) {
         repair(number);

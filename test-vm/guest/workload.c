@@ -42,7 +42,7 @@ word_index(const char *word, const char *const *words)
 static bool
 set(const char *key, const char *value, struct workload *w)
 {
-    static const char *const patterns[] = { "word", "part", "page", NULL };
+    static const char *const patterns[] = { "word", "part", "page", "touch", NULL };
     static const char *const orders[] = { "seq", "random", "hot", NULL };
     static const char *const contents[] = { "zero", "text", "random", NULL };
     uint32_t size;
