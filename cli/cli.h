@@ -18,6 +18,7 @@ typedef struct {
 } CliCommand;
 
 int cli_migrate(int argc, char **argv);
+int cli_check(int argc, char **argv);
 int cli_options(int argc, char **argv);
 int cli_proxy(int argc, char **argv);
 int cli_status(int argc, char **argv);

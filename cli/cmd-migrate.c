@@ -77,6 +77,8 @@ run(QmigJobOptions *options, CliRender *render, const QmigCancel *cancel)
         /* All that goes to stdout is on its lines. */
     } else if (cli_option_given("json")) {
         cli_print_json(report);
+    } else if (outcome == QMIG_OUTCOME_DONE && cli_option_given("dry-run")) {
+        cli_print_plan(report);
     } else if (outcome == QMIG_OUTCOME_DONE) {
         cli_print_report(report);
     }
@@ -103,7 +105,10 @@ cli_migrate(int argc, char **argv)
     if (!cli_migrate_parse(&argc, &argv)) {
         return QMIG_OUTCOME_USAGE;
     }
-    if (!cli_render_init(&render, stderr, cli_option_text("progress"))) {
+    const char *progress = cli_option_text("progress");
+    /* A plan has no progress. */
+    progress = progress == NULL && cli_option_given("dry-run") ? "none" : progress;
+    if (!cli_render_init(&render, stderr, progress)) {
         fprintf(
             stderr,
             "qmig migrate: --progress: \"%s\", wanted auto, tty, plain, json or none\n",

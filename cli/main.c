@@ -9,6 +9,7 @@
 
 static const CliCommand commands[] = {
     { "migrate", "move a running guest from one QEMU to another", cli_migrate },
+    { "check", "would it arrive? All that differs, and what to change", cli_check },
     { "options", "the options of qmig migrate, and what they ask of QEMU", cli_options },
     { "recover", "finish or undo a migration whose qmig was killed", cli_recover },
     { "proxy", "stand in a migration stream: count, check, run plugins", cli_proxy },

@@ -93,6 +93,8 @@ cli_migrate_parse(int *argc, char ***argv)
     g_autoptr(GError) error = NULL;
     gboolean help = FALSE;
     GOptionEntry help_entry = { "help", 'h', 0, G_OPTION_ARG_NONE, &help, NULL, NULL };
+    g_autofree char *program = g_strdup_printf("qmig %s", (*argv)[0]);
+    bool is_check = strcmp((*argv)[0], "check") == 0;
     size_t n;
     const CliOption *rows = cli_migrate_options(&n);
 
@@ -102,23 +104,23 @@ cli_migrate_parse(int *argc, char ***argv)
         GOptionEntry entry = entry_of(&rows[i], &values[i]);
         g_array_append_val(entries, entry);
     }
-    g_set_prgname("qmig migrate");
+    g_set_prgname(program);
     g_option_context_set_help_enabled(context, FALSE);
     g_option_context_add_main_entries(context, (GOptionEntry *)(void *)entries->data,
                                       NULL);
     if (!g_option_context_parse(context, argc, argv, &error)) {
-        fprintf(stderr, "qmig migrate: %s\nTry `qmig migrate --help`.\n", error->message);
+        fprintf(stderr, "%s: %s\nTry `%s --help`.\n", program, error->message, program);
         return false;
     }
     if (help) {
-        cli_migrate_print_help();
+        is_check ? cli_check_print_help() : cli_migrate_print_help();
         exit(EXIT_SUCCESS);
     }
     if (*argc != 3) {
         fprintf(stderr,
-                "qmig migrate: %d arguments given\n"
-                "usage: qmig migrate [OPTION…] SOURCE DESTINATION\n",
-                *argc - 1);
+                "%s: %d arguments given\n"
+                "usage: %s [OPTION…] SOURCE DESTINATION\n",
+                program, *argc - 1, program);
         return false;
     }
     return true;

@@ -94,6 +94,11 @@ QmigJobOptions *cli_migrate_take(char **argv, GError **error) G_GNUC_WARN_UNUSED
 
 /* ---- the table for people and programs (migrate-docs.c) ----------------------------------- */
 
+/* cmd-check.c: --help of qmig check, which takes the same options. */
+void cli_check_print_help(void);
+/* cmd-check.c: the plan in the report of a --dry-run, on stdout. */
+void cli_print_plan(JsonObject *report);
+
 /* --help */
 void cli_migrate_print_help(void);
 /* The items of the man page's OPTIONS. */

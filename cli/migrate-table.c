@@ -66,6 +66,17 @@ static const CliOption table[] = {
           "Allow what is refused because it could lose data and cannot be proven not to: "
           "B<--undefinesource> without a copy, B<--ignore-shared> with memory that is not "
           "proven to be the same file, and what the storage options name." },
+    { "dry-run", CLI_FLAG, CLI_GROUP_GUEST, .field = CLI_FIELD(dry_run),
+      .excludes = "offline events", .why = "nothing happens in it that could be told",
+      .help = "print what would be sent to both; send nothing",
+      .text =
+          "Print the plan: every QMP command that would change anything, with the side it "
+          "would be sent to, phase by phase, and what would be done besides (hooks, the "
+          "guest's agent, files). Both QEMUs are asked and compared as ever; nothing is sent "
+          "that changes them, no socket is made, no hook is run, no journal is written. The "
+          "plan is what the same code does with a guest that goes over well, so what is read "
+          "from the guest or the network on the way may make the real one differ. A port "
+          "the kernel would choose is shown as 65535, a directory's random name as XXXXXX." },
     { "p2p", CLI_FLAG, CLI_GROUP_GUEST, .virsh = "--p2p", .refused = needs_agent,
       .help = "refused: run qmig on the source's host",
       .text =

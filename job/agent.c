@@ -184,8 +184,22 @@ agent_free(QmigJob *job)
     g_clear_pointer(&job->agent, g_free);
 }
 
+static char *
+agent_outside(const QmigJob *job)
+{
+    const QmigJobOptions *options = job->options;
+
+    return options->freeze || options->set_time
+               ? g_strdup_printf("the guest's agent will %s%s%s",
+                                 options->freeze ? "freeze and thaw its filesystems" : "",
+                                 options->freeze && options->set_time ? ", and " : "",
+                                 options->set_time ? "set its clock" : "")
+               : NULL;
+}
+
 const QmigPart qmig_agent_part = {
     .name = "agent",
+    .outside = agent_outside,
     .check = agent_check,
     .watch = agent_watch,
     .after_cont = agent_after_cont,

@@ -2,6 +2,7 @@
 /* Do the two sides fit? Nothing is touched here; all problems are found before any is told. */
 #include "job/part.h"
 #include "job/preflight.h"
+#include "job/rehearsal.h"
 #include "plugin/chain.h"
 #include "proxy/record.h"
 #include "util/error.h"
@@ -83,6 +84,7 @@ qmig_job_check(QmigJob *job, GError **error)
     check_plugins(job, problems);
     check_record(job, problems);
     qmig_preflight_add_problems(job->preflight, problems->str + n_told);
+    qmig_rehearsal_go(job);
     return problems->len == 0 ||
            qmig_set_error(error, QMIG_ERROR_STATE, "%s", problems->str);
 }

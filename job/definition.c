@@ -226,8 +226,24 @@ undo(QmigJob *job)
     }
 }
 
+static char *
+outside(const QmigJob *job)
+{
+    const QmigJobOptions *o = job->options;
+    bool copied = o->definition != NULL && o->definition_to != NULL;
+    bool removed = o->definition != NULL && o->undefine_source;
+
+    return copied || removed ? g_strdup_printf("the definition %s will be %s%s%s%s",
+                                               o->definition, copied ? "copied to " : "",
+                                               copied ? o->definition_to : "",
+                                               copied && removed ? ", and " : "",
+                                               removed ? "removed at the end" : "")
+                             : NULL;
+}
+
 const QmigPart qmig_definition_part = {
     .name = "definition",
+    .outside = outside,
     .check = check,
     .prepare = prepare,
     .done = done,

@@ -27,6 +27,10 @@ make_dir(QmigEndpoints *e, GError **error)
     if (e->dir != NULL) {
         return true;
     }
+    if (e->pretend) {
+        e->dir = g_build_filename(g_get_tmp_dir(), "qmig-XXXXXX", NULL);
+        return true;
+    }
     e->dir = g_dir_make_tmp("qmig-XXXXXX", error);
     return e->dir != NULL && (chmod(e->dir, 0711) == 0 ||
                               qmig_set_error_errno(error, errno, "%s: chmod", e->dir));
@@ -60,7 +64,8 @@ private_socket(QmigEndpoints *e, const char *room, const QmigQmp *owner,
                        socket);
         return NULL;
     }
-    if (mkdir(path, 0711) < 0 || (foreign && chown(path, peer.uid, peer.gid) < 0)) {
+    if (!e->pretend &&
+        (mkdir(path, 0711) < 0 || (foreign && chown(path, peer.uid, peer.gid) < 0))) {
         qmig_set_error_errno(error, errno, "%s", path);
         return NULL;
     }
@@ -192,7 +197,7 @@ bool
 qmig_endpoints_admit_source(const QmigEndpoints *e, const QmigAddress *address,
                             GError **error)
 {
-    if (e->dir == NULL || address->kind != QMIG_ADDRESS_UNIX ||
+    if (e->pretend || e->dir == NULL || address->kind != QMIG_ADDRESS_UNIX ||
         !g_str_has_prefix(address->path, e->dir) || geteuid() != 0 ||
         e->source_uid == 0 || e->source_uid == (uid_t)-1) {
         return true;
@@ -206,7 +211,7 @@ qmig_endpoints_clear(QmigEndpoints *e)
 {
     static const char *const rooms[] = { "source", "destination" };
 
-    for (size_t i = 0; e->dir != NULL && i < G_N_ELEMENTS(rooms); i++) {
+    for (size_t i = 0; e->dir != NULL && !e->pretend && i < G_N_ELEMENTS(rooms); i++) {
         g_autofree char *room = g_build_filename(e->dir, rooms[i], NULL);
         g_autofree char *socket = g_build_filename(room, socket_name, NULL);
         g_autofree char *disks = g_build_filename(room, disks_name, NULL);
@@ -214,7 +219,7 @@ qmig_endpoints_clear(QmigEndpoints *e)
         g_unlink(disks);
         g_rmdir(room);
     }
-    if (e->dir != NULL) {
+    if (e->dir != NULL && !e->pretend) {
         g_rmdir(e->dir);
     }
     g_clear_pointer(&e->dir, g_free);

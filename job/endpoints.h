@@ -11,6 +11,7 @@ typedef struct {
     QmigAddress *listen;  /* for migrate-incoming; tcp port 0 = the kernel chooses */
     QmigAddress *connect; /* where the destination is reached; port 0 until it is known */
     QmigAddress *proxy;   /* for the proxy to listen on, port 0 = any; NULL = no proxy */
+    bool pretend;         /* make nothing: a name is enough */
     uid_t source_uid;     /* owner of the source QEMU; (uid_t)-1 = not known */
 } QmigEndpoints;
 

@@ -4,6 +4,7 @@
 
 #include "job/command.h"
 #include "job/part.h"
+#include "job/rehearsal.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -85,7 +86,7 @@ run_hooks(QmigJob *job, const char *name, JsonObject *environment, bool cancella
 
     for (guint i = 0; i < job->options->hooks->len; i++) {
         const char *command = command_for(job->options->hooks->pdata[i], name);
-        if (command != NULL &&
+        if (command != NULL && !qmig_rehearsal_note(job, "hook: %s", command) &&
             !qmig_command_run(what, command, environment, hook_timeout_ms(job),
                               cancellable ? job->cancel : NULL, error)) {
             return false;

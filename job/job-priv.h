@@ -25,6 +25,7 @@ typedef struct QmigLife QmigLife;
 typedef struct QmigGuard QmigGuard;
 typedef struct QmigAgentState QmigAgentState;
 struct QmigPreflight;
+struct QmigRehearsal;
 
 struct QmigJob {
     QmigJobOptions *options;
@@ -82,6 +83,7 @@ struct QmigJob {
     QmigProgressModel model;
 
     struct QmigPreflight *preflight; /* what check found; NULL before */
+    struct QmigRehearsal *rehearsal; /* of --dry-run: nothing is really done; else NULL */
 
     GPtrArray *messages;   /* char *: notices, in order */
     JsonObject *decisions; /* list of {"what", "why"} */
@@ -139,6 +141,8 @@ bool qmig_job_release_source(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RE
 char *qmig_job_uri(const QmigJob *job, const QmigAddress *address);
 /* phases.c: the proxy, if there shall be one, listening for the source. */
 bool qmig_job_start_proxy(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* phases.c: where the source is told to migrate to. */
+const QmigAddress *qmig_job_target(const QmigJob *job);
 /* phases.c: ask the destination for the port the kernel chose, if it did. */
 bool qmig_job_find_port(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

@@ -5,6 +5,7 @@
 #include "job/hook.h"
 #include "job/part.h"
 #include "job/preflight.h"
+#include "job/rehearsal.h"
 #include "job/steer.h"
 #include "job/steps.h"
 #include "util/error.h"
@@ -110,6 +111,7 @@ qmig_job_free(QmigJob *job)
     qmig_events_clear(job);
     qmig_journal_free(job->journal);
     qmig_preflight_free(job->preflight);
+    qmig_rehearsal_free(job->rehearsal);
     qmig_proxy_free(job->proxy);
     qmig_endpoints_clear(&job->endpoints);
     qmig_side_clear(&job->source);
@@ -280,7 +282,8 @@ run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
 static bool
 is_untouched(const QmigJob *job)
 {
-    return !job->incoming_sent && !job->source.touched && !job->destination.touched;
+    return job->rehearsal != NULL ||
+           (!job->incoming_sent && !job->source.touched && !job->destination.touched);
 }
 
 bool
@@ -404,6 +407,18 @@ conclude(QmigJob *job)
     return job->outcome;
 }
 
+/* Nothing is done: there is nothing to write down, and nobody to steer it. */
+static void
+leave_no_trace(QmigJobOptions *options)
+{
+    g_clear_pointer(&options->journal, g_free);
+    options->journal_by_default = false;
+    options->control = false;
+    if (options->check_only) {
+        g_ptr_array_set_size(options->hooks, 0);
+    }
+}
+
 QmigOutcome
 qmig_job_run(QmigJob *job, GError **error)
 {
@@ -413,8 +428,13 @@ qmig_job_run(QmigJob *job, GError **error)
 QmigOutcome
 qmig_job_run_from(QmigJob *job, QmigPhase first, GError **error)
 {
+    int n_phases = job->options->check_only ? QMIG_PHASE_CHECK + 1 : QMIG_N_PHASES;
+
+    if (job->options->check_only || job->options->dry_run) {
+        leave_no_trace(job->options);
+    }
     job->begin_us = qmig_now_us();
-    for (int phase = (int)first; phase < QMIG_N_PHASES; phase++) {
+    for (int phase = (int)first; phase < n_phases; phase++) {
         g_autoptr(GError) local = NULL;
 
         job->phase = (QmigPhase)phase;

@@ -82,7 +82,9 @@ typedef struct {
     char *definition;         /* (nullable) the file the guest is started from */
     char *definition_to;      /* (nullable) where it is copied to at the end */
     bool undefine_source;     /* remove `definition` at the end */
-    uint64_t timeout_ms;      /* from begin until the source is done; 0 = none */
+    bool check_only;          /* end well when the checks have passed */
+    bool dry_run; /* rehearse: nothing is touched; the report has what would be done */
+    uint64_t timeout_ms; /* from begin until the source is done; 0 = none */
     QmigOnTimeout on_timeout;
     /* Post-copy: allowed at all; and begun after the first pass without being asked. */
     bool postcopy, postcopy_after_precopy;

@@ -401,8 +401,18 @@ life_free(QmigJob *job)
     }
 }
 
+static char *
+life_outside(const QmigJob *job)
+{
+    return job->options->no_proof_of_life
+               ? NULL
+               : g_strdup("the guest will be looked at for a sign of life on the "
+                          "destination");
+}
+
 const QmigPart qmig_life_part = {
     .name = "life",
+    .outside = life_outside,
     .watch = life_watch,
     .before_cont = life_before_cont,
     .after_cont = life_after_cont,

@@ -12,6 +12,9 @@
 /* All members but the name may be NULL. */
 typedef struct {
     const char *name;
+    /* For one that deals with others than the QEMUs: what it would do, or NULL. In a rehearsal
+       that is noted, and nothing but its check is called. (transfer full) */
+    char *(*outside)(const QmigJob *job);
     /* check: nothing is touched; what does not fit goes to qmig_job_problem(). */
     void (*check)(QmigJob *job, GString *problems);
     /* prepare: settings are applied, the destination is not yet told to listen. */

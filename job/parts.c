@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The table of parts, and calling their steps. */
 #include "job/part.h"
+#include "job/rehearsal.h"
 
 /* A new part is one line here. */
 /* clang-format off */
@@ -24,13 +25,21 @@ n_parts(void)
     return (int)G_N_ELEMENTS(qmig_parts) - 1;
 }
 
+/* In a rehearsal those that deal with others than the QEMUs stay out. */
+static bool
+takes_part(const QmigJob *job, int i)
+{
+    return job->rehearsal == NULL || qmig_parts[i]->outside == NULL;
+}
+
 /* Call a step of every part that has it, until one fails. */
-#define ALL(step, job, error)                                                        \
-    for (int i_ = 0; i_ < n_parts(); i_++) {                                         \
-        if (qmig_parts[i_]->step != NULL && !qmig_parts[i_]->step((job), (error))) { \
-            return false;                                                            \
-        }                                                                            \
-    }                                                                                \
+#define ALL(step, job, error)                                        \
+    for (int i_ = 0; i_ < n_parts(); i_++) {                         \
+        if (takes_part((job), i_) && qmig_parts[i_]->step != NULL && \
+            !qmig_parts[i_]->step((job), (error))) {                 \
+            return false;                                            \
+        }                                                            \
+    }                                                                \
     return true
 
 void
@@ -43,9 +52,22 @@ qmig_parts_check(QmigJob *job, GString *problems)
     }
 }
 
+/* What would be done by those that stay out. */
+static void
+note_outside(QmigJob *job)
+{
+    for (int i = 0; i < n_parts(); i++) {
+        g_autofree char *text = !takes_part(job, i) ? qmig_parts[i]->outside(job) : NULL;
+        if (text != NULL) {
+            (void)qmig_rehearsal_note(job, "%s", text);
+        }
+    }
+}
+
 bool
 qmig_parts_prepare(QmigJob *job, GError **error)
 {
+    note_outside(job);
     ALL(prepare, job, error);
 }
 
@@ -99,7 +121,7 @@ void
 qmig_parts_done(QmigJob *job)
 {
     for (int i = n_parts() - 1; i >= 0; i--) {
-        if (qmig_parts[i]->done != NULL) {
+        if (takes_part(job, i) && qmig_parts[i]->done != NULL) {
             qmig_parts[i]->done(job);
         }
     }
@@ -109,7 +131,7 @@ void
 qmig_parts_undo(QmigJob *job)
 {
     for (int i = n_parts() - 1; i >= 0; i--) {
-        if (qmig_parts[i]->undo != NULL) {
+        if (takes_part(job, i) && qmig_parts[i]->undo != NULL) {
             qmig_parts[i]->undo(job);
         }
     }

@@ -39,9 +39,7 @@ qmig_job_storage_tick(QmigJob *job, GError **error)
 bool
 qmig_job_perform_enter(QmigJob *job, GError **error)
 {
-    const QmigAddress *address = job->options->direct ? job->endpoints.connect
-                                                      : qmig_proxy_address(job->proxy);
-    g_autofree char *uri = qmig_job_uri(job, address);
+    g_autofree char *uri = qmig_job_uri(job, qmig_job_target(job));
 
     job->perform_us = qmig_now_us();
     job->guest_seen_us = MAX(job->source.stopped_us, job->source.resumed_us);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The phases, and at the end of the file the table of them. */
 #include "job/part.h"
+#include "job/rehearsal.h"
 #include "job/steps.h"
 #include "util/error.h"
 
@@ -30,6 +31,9 @@ begin_enter(QmigJob *job, GError **error)
     }
     job->guest_runs = job->source.running ||
                       strcmp(job->source.run_state, "suspended") == 0;
+    if (job->options->dry_run) {
+        qmig_rehearsal_begin(job);
+    }
     qmig_events_introduce(job);
     return true;
 }
@@ -78,6 +82,31 @@ qmig_job_find_port(QmigJob *job, GError **error)
     return true;
 }
 
+/* In a rehearsal there is none, but an address it would have. */
+static bool
+rehearses_proxy(QmigJob *job)
+{
+    if (job->rehearsal == NULL || job->rehearsal->has_proxy) {
+        return job->rehearsal != NULL;
+    }
+    job->rehearsal->has_proxy = true;
+    if (has_unknown_port(job->endpoints.proxy)) {
+        job->endpoints.proxy->port = QMIG_REHEARSAL_PORT;
+    }
+    g_autofree char *here = qmig_address_to_string(job->endpoints.proxy);
+    g_autofree char *there = qmig_address_to_string(job->endpoints.connect);
+    return qmig_rehearsal_note(job, "the proxy listens on %s, and will connect to %s",
+                               here, there);
+}
+
+const QmigAddress *
+qmig_job_target(const QmigJob *job)
+{
+    return job->options->direct ? job->endpoints.connect
+           : job->proxy != NULL ? qmig_proxy_address(job->proxy)
+                                : job->endpoints.proxy;
+}
+
 bool
 qmig_job_start_proxy(QmigJob *job, GError **error)
 {
@@ -90,6 +119,9 @@ qmig_job_start_proxy(QmigJob *job, GError **error)
     };
 
     if (job->options->direct || job->proxy != NULL) {
+        return true;
+    }
+    if (rehearses_proxy(job)) {
         return true;
     }
     if (job->postcopy.breaks > 0) {

@@ -219,8 +219,7 @@ try_resume(QmigJob *job)
         tell_once(job, error);
         return;
     }
-    connect = qmig_address_to_string(
-        job->options->direct ? job->endpoints.connect : qmig_proxy_address(job->proxy));
+    connect = qmig_address_to_string(qmig_job_target(job));
     if (!qmig_qmp_migrate_resume(job->source.qmp, connect, &error)) {
         tell_once(job, error);
         return;

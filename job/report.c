@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The report of a migration as JSON. Its members are documented in qmig-migrate(1). */
-#include "job/job-priv.h"
+#include "job/preflight.h"
+#include "job/rehearsal.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -49,6 +50,11 @@ report_guest(const QmigJob *job, JsonObject *report)
     bool arrived = job->owner == QMIG_OWNER_DESTINATION;
     QmigOwner owner = qmig_job_source_is_spent(job) ? QMIG_OWNER_UNCLEAR : job->owner;
 
+    /* It has not moved in a rehearsal. */
+    if (job->rehearsal != NULL && owner == QMIG_OWNER_DESTINATION) {
+        owner = QMIG_OWNER_SOURCE;
+        arrived = false;
+    }
     add_text(report, "guest", owners[owner]);
     add_text(report, "guest_name", job->source.name);
     if (owner != QMIG_OWNER_UNCLEAR) {
@@ -167,6 +173,18 @@ report_messages(const QmigJob *job)
     return messages;
 }
 
+/* What preflight found, and what a rehearsal would have done. */
+static void
+report_checks(const QmigJob *job, JsonObject *report)
+{
+    json_object_object_add(report, "preflight",
+                           job->preflight != NULL ? qmig_preflight_report(job->preflight)
+                                                  : NULL);
+    json_object_object_add(report, "plan",
+                           job->rehearsal != NULL ? qmig_rehearsal_plan(job->rehearsal)
+                                                  : NULL);
+}
+
 JsonObject *
 qmig_job_report(QmigJob *job)
 {
@@ -191,6 +209,7 @@ qmig_job_report(QmigJob *job)
     json_object_object_add(report, "storage", qmig_storage_report(job));
     report_stream(job, report);
     json_object_object_add(report, "blocktime", json_object_get(job->blocktime));
+    report_checks(job, report);
     json_object_object_add(report, "decisions", json_object_get(job->decisions));
     json_object_object_add(report, "messages", report_messages(job));
     json_object_object_add(report, "proxy", json_object_get(job->snapshot));

@@ -65,6 +65,27 @@ bool qmig_qmp_execute(QmigQmp *qmp, const char *command, JsonObject *arguments,
                       JsonObject **result, const QmigQmpCall *call,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/*
+ * Somebody who answers in QEMU's place. DONE: @result is the answer, (transfer full), NULL for
+ * an empty object; FAILED: @error is set; PASS: QEMU shall be asked.
+ */
+typedef enum {
+    QMIG_STAND_IN_PASS,
+    QMIG_STAND_IN_DONE,
+    QMIG_STAND_IN_FAILED,
+} QmigStandInAnswer;
+
+typedef QmigStandInAnswer (*QmigStandIn)(void *data, const char *command,
+                                         JsonObject *arguments, JsonObject **result,
+                                         GError **error);
+
+/* From now on every command goes to @stand_in first: what it does not pass is never sent. */
+void qmig_qmp_set_stand_in(QmigQmp *qmp, QmigStandIn stand_in, void *data);
+/* For a stand-in: an event as if QEMU had sent it. @data: (transfer full) (nullable) */
+void qmig_qmp_pretend_event(QmigQmp *qmp, const char *name, JsonObject *data);
+/* For a stand-in: from now on QEMU counts as gone. */
+void qmig_qmp_pretend_closed(QmigQmp *qmp);
+
 /* QEMU's class of the last QMP error ("CommandNotFound", "GenericError", …), "" if none. */
 const char *qmig_qmp_error_class(const QmigQmp *qmp);
 

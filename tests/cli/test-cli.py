@@ -25,7 +25,7 @@ import traceback
 TOP = pathlib.Path(__file__).resolve().parents[2]
 QMIG = os.environ.get("QMIG", str(TOP / "build/cli/qmig"))
 MAN = TOP / "docs/man"
-PAGES = {"migrate": "qmig-migrate", "options": "qmig-options",
+PAGES = {"migrate": "qmig-migrate", "check": "qmig-check", "options": "qmig-options",
          "proxy": "qmig-proxy", "save": "qmig-save",
          "restore": "qmig-save", "status": "qmig-status",
          "watch": "qmig-status", "cancel": "qmig-status", "pause": "qmig-status",
