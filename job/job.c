@@ -369,7 +369,8 @@ undo_phases(QmigJob *job, QmigPhase phase)
             continue;
         }
         qmig_phases[i].undo(job);
-        if (phase < QMIG_PHASE_POSTCOPY && job->owner == QMIG_OWNER_DESTINATION) {
+        if (phase < QMIG_PHASE_POSTCOPY &&
+            (job->owner == QMIG_OWNER_DESTINATION || job->postcopy.goes_on)) {
             return true;
         }
         /* These have settled it all: perform's undo must not ask again. */
@@ -445,9 +446,11 @@ qmig_job_run_from(QmigJob *job, QmigPhase first, GError **error)
         }
         qmig_events_undo(job, local->message);
         if (undo_phases(job, job->phase)) {
-            qmig_job_message(
-                job, "%s; but the destination has the guest, and it goes on there",
-                local->message);
+            qmig_job_message(job, "%s; but %s", local->message,
+                             job->postcopy.goes_on
+                                 ? "post-copy has begun, and has to be ended"
+                                 : "the destination has the guest, and it goes on there");
+            job->cancelled = job->deadline_passed = false;
             qmig_events_redo(job);
             phase = QMIG_PHASE_SWITCHOVER;
             continue;

@@ -310,6 +310,26 @@ ask_destination(QmigJob *job, Word *word, GError **error)
                                  &call, error);
 }
 
+/* One answer that goes wrong is asked for again: there is no way back. */
+static bool
+run_now(QmigJob *job, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (!job->cont_sent) {
+        qmig_steps_note(job, "cont", NULL);
+    }
+    job->cont_sent = true;
+    if (!qmig_qmp_cont(job->destination.qmp, &local)) {
+        if (g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+        qmig_job_message(job, "%s", local->message);
+    }
+    return true;
+}
+
 /* It has loaded the devices, and the source cannot run the guest: it is the destination's. */
 static bool
 run_there(QmigJob *job, const Word *there, GError **error)
@@ -325,13 +345,10 @@ run_there(QmigJob *job, const Word *there, GError **error)
             job->running_us = qmig_now_us();
         }
     }
-    if (shall_run && !there->running && !job->cont_sent) {
-        qmig_steps_note(job, "cont", NULL);
-        job->cont_sent = true;
-        if (!qmig_qmp_cont(job->destination.qmp, error)) {
-            return false;
-        }
-    } else if (shall_run && there->running && job->running_us == 0) {
+    if (shall_run && !there->running && job->running_us == 0) {
+        return run_now(job, error);
+    }
+    if (shall_run && there->running && job->running_us == 0) {
         job->running_us = qmig_now_us();
     }
     return true;
@@ -402,11 +419,13 @@ without_destination(QmigJob *job, GError *local, GError **error)
                    : QMIG_STEP_FAILED;
     }
     g_propagate_error(error, local);
-    if (job->cont_sent) {
-        job->where = g_strdup(
-            "The guest is lost: it ran on the destination, whose QEMU is "
-            "gone, and the source's memory is old.");
-    }
+    job->where = g_strdup(
+        job->cont_sent
+            ? "The guest is lost: it ran on the destination, whose QEMU is gone, and the "
+              "source's memory is old."
+            : "The guest runs nowhere: the destination's QEMU is gone before it was "
+              "continued, and the source's, in post-copy, lets its guest not run again, "
+              "though its memory is whole.");
     return QMIG_STEP_FAILED;
 }
 
@@ -463,7 +482,7 @@ qmig_postcopy_tick(QmigJob *job, GError **error)
     GError *local = NULL;
 
     if (!job->postcopy.entered) {
-        if (job->info.status != QMIG_STATUS_POSTCOPY) {
+        if (job->info.status != QMIG_STATUS_POSTCOPY && !job->postcopy.goes_on) {
             return QMIG_STEP_NEXT;
         }
         enter(job);

@@ -18,6 +18,7 @@ typedef struct {
     bool wanted;      /* by the user, while it runs: as soon as the link allows */
     bool asked;       /* migrate-start-postcopy was sent */
     bool entered;     /* the source says post-copy */
+    bool goes_on;     /* it said so when an undo asked: it cannot be undone */
     bool objected;    /* it was told that post-copy has to wait */
     bool pause_asked; /* by the user: to be resumed later, by somebody else */
     bool recoverable; /* it ended paused, both QEMUs alive */

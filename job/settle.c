@@ -326,6 +326,10 @@ find_owner(QmigJob *job, GError **error)
     if (status == QMIG_STATUS_COMPLETED) {
         return QMIG_OWNER_DESTINATION;
     }
+    if (status == QMIG_STATUS_POSTCOPY && job->options->postcopy) {
+        job->postcopy.goes_on = true;
+        return QMIG_OWNER_SOURCE;
+    }
     if (status == QMIG_STATUS_POSTCOPY || status == QMIG_STATUS_COLO) {
         qmig_set_error(error, QMIG_ERROR_STATE,
                        "source: in its state no cancel can bring the guest back");

@@ -35,6 +35,11 @@ typedef enum {
     CANCELLED_ELSEWHERE,
     STOPPED_ELSEWHERE, /* somebody stops the source's guest meanwhile; then it completes */
     HANGS_IN_DEVICE,   /* the source answers no more until it is yanked */
+    POSTCOPY_COMPLETES,
+    POSTCOPY_BREAKS,      /* the link breaks once */
+    POSTCOPY_FAILS_EARLY, /* the source fails before the destination has the devices */
+    POSTCOPY_FAILS_LATE, /* the source fails after its last page, and lets run what ran when
+                              it was asked for post-copy */
 } Course;
 
 typedef struct World World;
@@ -76,6 +81,9 @@ struct World {
     Course course;
     bool completes_on_cancel; /* the cancel comes too late */
     int n_steps;              /* query-migrate of the source since migrate */
+    int n_postcopy_steps;     /* likewise, since migrate-start-postcopy */
+    bool ran_at_postcopy;     /* the source's guest ran when that came */
+    bool has_broken;
     bool hangs[N_SIDES];
 
     /* The fault: @kind at the @at-th command (from 1) of @side, or the first named @name. */
@@ -129,6 +137,11 @@ world_die(World *w, int side)
 {
     w->alive[side] = false;
     world_set_run(w, side, "dead");
+    if (g_str_has_prefix(w->status[!side], "postcopy") &&
+        (side == DST || strcmp(w->run[DST], "inmigrate") != 0)) {
+        w->status[!side] = "postcopy-paused";
+        return;
+    }
     /* A destination that did not get all of the guest exits when the stream ends. */
     if (side == SRC && w->alive[DST] && strcmp(w->status[DST], "completed") != 0 &&
         strcmp(w->status[DST], "none") != 0) {
@@ -196,24 +209,69 @@ world_has_on(const World *w, const char *capability)
            json_object_get_boolean(state);
 }
 
+/* The destination's package has arrived; then the link breaks, or it is done. */
+static void
+world_postcopy_step(World *w)
+{
+    int step = ++w->n_postcopy_steps;
+
+    if (!w->alive[DST]) {
+        w->status[SRC] = "postcopy-paused";
+    } else if (step == 1 && w->course == POSTCOPY_FAILS_EARLY) {
+        w->status[SRC] = "failed";
+        world_set_run(w, SRC, w->ran_at_postcopy ? "running" : "paused");
+        world_die(w, DST);
+    } else if (step == 2) {
+        w->status[DST] = "postcopy-active";
+        world_set_run(w, DST, "paused");
+    } else if (step == 5 && w->course == POSTCOPY_BREAKS && !w->has_broken) {
+        w->has_broken = true;
+        w->status[SRC] = w->status[DST] = "postcopy-paused";
+    } else if (step == 5 && w->course == POSTCOPY_FAILS_LATE) {
+        w->status[SRC] = "failed";
+        w->status[DST] = "postcopy-paused";
+        world_set_run(w, SRC, w->ran_at_postcopy ? "running" : "paused");
+    } else if (step == 8) {
+        w->status[SRC] = w->status[DST] = "completed";
+        world_set_run(w, SRC, "postmigrate");
+    }
+}
+
+static void
+world_start_postcopy(World *w)
+{
+    w->ran_at_postcopy = strcmp(w->run[SRC], "running") == 0;
+    w->status[SRC] = "postcopy-active";
+    world_set_run(w, SRC, "finish-migrate");
+}
+
 /* Before an answer to query-migrate. */
 static void
 world_step(World *w)
 {
     Fake *src = &w->fakes[SRC];
 
+    if (strcmp(w->status[SRC], "postcopy-active") == 0) {
+        world_postcopy_step(w);
+        return;
+    }
+
     if (strcmp(w->status[SRC], "setup") != 0 && strcmp(w->status[SRC], "active") != 0 &&
         strcmp(w->status[SRC], "device") != 0) {
         return;
     }
     w->status[SRC] = w->n_steps < 4 ? "active" : w->status[SRC];
-    if (++w->n_steps < 3 || w->course == STAYS_ACTIVE) {
+    if (++w->n_steps < 3 || w->course == STAYS_ACTIVE ||
+        (w->course >= POSTCOPY_COMPLETES && w->n_steps < 20)) {
         if (!w->alive[DST]) {
             world_fail(w, "failed");
         }
         return;
     }
-    if (w->n_steps == 3) {
+    /* Post-copy was refused. */
+    if (w->n_steps == 20) {
+        world_complete(w);
+    } else if (w->n_steps == 3) {
         if (w->course == CANCELLED_ELSEWHERE) {
             world_fail(w, "cancelled");
         } else if (w->course == STOPPED_ELSEWHERE) {
@@ -298,10 +356,11 @@ world_cont(World *w, int side)
         w->autostart = true;
         return;
     }
-    if (side == DST && strcmp(w->status[SRC], "completed") != 0 && w->alive[SRC]) {
+    if (side == DST && strcmp(w->status[SRC], "completed") != 0 && w->alive[SRC] &&
+        !g_str_has_prefix(w->status[SRC], "postcopy")) {
         w->dst_cont_too_early = true;
     }
-    if (side == SRC && w->alive[DST]) {
+    if (side == SRC && w->alive[DST] && strcmp(w->status[SRC], "active") != 0) {
         w->src_cont_too_early = true;
     }
     w->cont_seen[side] = true;
@@ -315,8 +374,13 @@ world_act(World *w, int side, const char *command, JsonObject *args)
 {
     if (g_str_has_prefix(command, "migrate-set-")) {
         world_set(w, side, command, args);
+    } else if (strcmp(command, "migrate") == 0 &&
+               json_object_object_get_ex(args, "resume", NULL)) {
+        w->status[SRC] = w->status[DST] = "postcopy-active";
     } else if (strcmp(command, "migrate") == 0) {
         w->status[SRC] = "setup";
+    } else if (strcmp(command, "migrate-start-postcopy") == 0) {
+        world_start_postcopy(w);
     } else if (strcmp(command, "migrate-incoming") == 0) {
         w->status[DST] = "setup";
     } else if (strcmp(command, "migrate_cancel") == 0) {
@@ -342,7 +406,9 @@ world_act(World *w, int side, const char *command, JsonObject *args)
             world_set_run(w, side, "paused");
             fake_event(&w->fakes[side], "STOP", "{}");
         }
-    } else if (strcmp(command, "quit") != 0 && strcmp(command, "qmp_capabilities") != 0) {
+    } else if (strcmp(command, "quit") != 0 && strcmp(command, "migrate-recover") != 0 &&
+               strcmp(command, "migrate-pause") != 0 &&
+               strcmp(command, "qmp_capabilities") != 0) {
         return false;
     }
     return true;
