@@ -329,11 +329,11 @@ new_job_identity(const QmigJob *job)
 }
 
 static JsonObject *
-new_qmig_identity(void)
+new_qmig_identity(const QmigJob *job)
 {
     JsonObject *qmig = json_object_new_object();
 
-    add_text(qmig, "command", "migrate");
+    add_text(qmig, "command", job->events.resumes ? "recover" : "migrate");
     add_number(qmig, "protocol", QMIG_CONTROL_PROTOCOL);
     json_object_object_add(qmig, "pid", json_object_new_int((int)getpid()));
     return qmig;
@@ -348,7 +348,7 @@ qmig_events_introduce(QmigJob *job)
         return;
     }
     greeting = json_object_new_object();
-    json_object_object_add(greeting, "qmig", new_qmig_identity());
+    json_object_object_add(greeting, "qmig", new_qmig_identity(job));
     json_object_object_add(greeting, "job", new_job_identity(job));
     qmig_control_set_identity(job->control, greeting);
     publish_status(job);
@@ -358,8 +358,11 @@ void
 qmig_events_begin(QmigJob *job)
 {
     g_autoptr(JsonObject) identity = new_job_identity(job);
-    JsonObject *members = new_qmig_identity();
+    JsonObject *members;
 
+    job->events.resumes = job->phase != QMIG_PHASE_BEGIN;
+    job->events.owner = (int)job->owner;
+    members = new_qmig_identity(job);
     qmig_events_introduce(job);
     add_text(
         members, "source",

@@ -19,6 +19,7 @@ typedef struct {
     int64_t progress_us;  /* when the last "progress" was told */
     int64_t transient_us; /* the same, at the control socket */
     int owner;            /* last told; QmigOwner */
+    bool resumes;         /* it goes on with what another process has begun */
     char *undoing;        /* (nullable) why it is being undone */
 } QmigEvents;
 
