@@ -13,19 +13,24 @@
 static gboolean arg_json, arg_qmp;
 
 /*
- * QEMU's name of what a user calls like an option of `qmig migrate`. "timeout" is qmig's own.
- * (transfer full)
+ * QEMU's name of what a user calls like an option of `qmig migrate`: the parameter that takes the
+ * option's value. "timeout" is qmig's own. (transfer full)
  */
 static char *
 qemu_name(const char *name)
 {
-    const CliOption *option = cli_migrate_option(name);
+    const CliOption *option = qmig_knob_find(name) == NULL ? cli_migrate_option(name)
+                                                           : NULL;
+    g_auto(GStrv) words = g_strsplit(
+        option != NULL && option->sets != NULL ? option->sets : "", " ", 0);
 
-    return g_strdup(option != NULL && option->sets != NULL &&
-                            strpbrk(option->sets, " =") == NULL &&
-                            qmig_knob_find(name) == NULL
-                        ? option->sets
-                        : name);
+    for (char **word = words; *word != NULL; word++) {
+        const QmigKnob *knob = qmig_knob_find(*word);
+        if (knob != NULL && knob->kind == QMIG_KNOB_PARAMETER) {
+            return g_strdup(*word);
+        }
+    }
+    return g_strdup(name);
 }
 
 /* {QEMU's name: text} of all pairs. */
