@@ -82,6 +82,7 @@ struct QmigJob {
     QmigMigrationInfo info;                   /* the source's last */
     QmigProgressModel model;
 
+    struct QmigJobTls *tls;          /* NULL without --tls */
     struct QmigPreflight *preflight; /* what check found; NULL before */
     struct QmigRehearsal *rehearsal; /* of --dry-run: nothing is really done; else NULL */
 

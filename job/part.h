@@ -51,6 +51,7 @@ extern const QmigPart qmig_announce_part;   /* announce.c */
 extern const QmigPart qmig_blocktime_part;  /* blocktime.c */
 extern const QmigPart qmig_definition_part; /* definition.c */
 extern const QmigPart qmig_shared_part;     /* shared.c */
+extern const QmigPart qmig_tls_part;        /* tls.c */
 extern const QmigPart qmig_hook_part;       /* hook.c */
 extern const QmigPart qmig_agent_part;      /* agent.c */
 extern const QmigPart qmig_life_part;       /* life.c */

@@ -3,6 +3,7 @@
 #include "job/part.h"
 #include "job/rehearsal.h"
 #include "job/steps.h"
+#include "job/tls.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -130,6 +131,7 @@ qmig_job_start_proxy(QmigJob *job, GError **error)
         config.record = NULL;
         config.plugins = only_stats;
     }
+    qmig_tls_configure_proxy(job, &config);
     job->proxy = qmig_proxy_start(&config, error);
     return job->proxy != NULL &&
            qmig_endpoints_admit_source(&job->endpoints, qmig_proxy_address(job->proxy),

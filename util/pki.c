@@ -256,6 +256,27 @@ make_cert(const QmigPkiRequest *request, EVP_PKEY *key, X509 *issuer, EVP_PKEY *
     return g_steal_pointer(&cert);
 }
 
+/* The group ffdhe2048 of RFC 7919, for a server; what is there stays. */
+static bool
+write_dh_params(const char *dir, GError **error)
+{
+    g_autofree char *path = g_build_filename(dir, QMIG_PKI_DH_PARAMS, NULL);
+    g_autoptr(EVP_PKEY_CTX) ctx = EVP_PKEY_CTX_new_from_name(NULL, "DH", NULL);
+    g_autoptr(EVP_PKEY) params = NULL;
+    g_autoptr(BIO) bio = BIO_new(BIO_s_mem());
+
+    if (g_file_test(path, G_FILE_TEST_EXISTS)) {
+        return true;
+    }
+    if (ctx == NULL || EVP_PKEY_paramgen_init(ctx) != 1 ||
+        EVP_PKEY_CTX_set_group_name(ctx, "ffdhe2048") != 1 ||
+        EVP_PKEY_paramgen(ctx, &params) != 1 ||
+        PEM_write_bio_Parameters(bio, params) != 1) {
+        return openssl_error(error, QMIG_PKI_DH_PARAMS);
+    }
+    return write_bio(dir, QMIG_PKI_DH_PARAMS, bio, 0644, error);
+}
+
 static bool
 write_pair(const QmigPkiRequest *request, X509 *cert, EVP_PKEY *key, GError **error)
 {
@@ -367,6 +388,7 @@ qmig_pki_make(const QmigPkiRequest *request, GError **error)
     cert = make_cert(request, key, ca, ca_key != NULL ? ca_key : key, error);
     return cert != NULL && make_dir(request->dir, error) &&
            (ca == NULL || copy_ca(request, ca, error)) &&
+           (request->kind != QMIG_PKI_SERVER || write_dh_params(request->dir, error)) &&
            write_pair(request, cert, key, error);
 }
 
@@ -420,6 +442,6 @@ qmig_pki_make_psk(const char *dir, const char *user, GError **error)
         g_string_append_printf(text, "%02x", key[i]);
     }
     g_string_append_c(text, '\n');
-    return make_dir(dir, error) &&
+    return make_dir(dir, error) && write_dh_params(dir, error) &&
            write_file(path, text->str, text->len, 0600, there, error);
 }

@@ -4,6 +4,7 @@
  *
  *     ca-cert.pem [ca-key.pem]  server-cert.pem server-key.pem  client-cert.pem client-key.pem
  *     keys.psk                  lines of USER:HEX
+ *     dh-params.pem             for a server
  *
  * ca-key.pem signs, and is needed by nobody else. Files appear whole or not at all; keys have mode
  * 0600; what is there is never overwritten.
@@ -23,6 +24,9 @@
 #define QMIG_PKI_CLIENT_CERT "client-cert.pem"
 #define QMIG_PKI_CLIENT_KEY "client-key.pem"
 #define QMIG_PKI_PSK "keys.psk"
+/* QEMU as a server looks for primes of its own when this is not there: seconds, now and then many,
+ * in which it does nothing else. */
+#define QMIG_PKI_DH_PARAMS "dh-params.pem"
 
 /* Where QEMU's credentials are when nobody says. */
 #define QMIG_PKI_DEFAULT_DIR "/etc/pki/qemu"
