@@ -341,7 +341,7 @@ tls_prepare(QmigJob *job, GError **error)
     return (job->options->tls_creds != NULL ||
             (make_object(job, &tls->source, error) &&
              make_object(job, &tls->destination, error))) &&
-           apply(job, error) && qmig_tls_rehearse(job, error);
+           apply(job, error) && qmig_tls_try(job, error);
 }
 
 /* ---- the end ---------------------------------------------------------------------------------- */

@@ -47,6 +47,6 @@ const char *qmig_tls_host(const QmigJob *job);
 void qmig_tls_check_files(QmigJob *job, GString *problems);
 
 /* tls-try.c: handshakes with both QEMUs, over NBD. Errors: TLS, IO, naming the side. */
-bool qmig_tls_rehearse(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+bool qmig_tls_try(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

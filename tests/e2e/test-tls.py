@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-Real guests migrate over TLS: test-tls.py VERSION.
+Real guests migrate over TLS: test-tls.py VERSION [WORD...]; words select tests.
 
 Certificates and pre-shared keys, through the proxy and without it, with several connections and
 post-copy's own; and each thing that can be wrong with a certificate is told, with the destination
@@ -226,7 +226,7 @@ FOREIGN_CLIENT = directory("foreign-client", server=GOOD, client=OTHER)
 # What cannot be read here is found by QEMU, or by the rehearsal: a directory of a side is not
 # readable for qmig when it is on another host; the same is had by TLS objects made before.
 D = "--direct"
-lib.run_tests([
+TESTS = [
     (f"{VERSION}: certificates, through the proxy, RAM equal", moves(*tls(), also=was_read)),
     (f"{VERSION}: certificates, rewritten by a plugin, RAM equal",
      moves(*tls("--plugin=null"), also=was_rewritten)),
@@ -272,4 +272,6 @@ lib.run_tests([
     (f"{VERSION}: different keys are told first",
      refused(["have different keys for user \"qemu\""], *psk(f"--tls-destination-dir={PSK2}"),
              then=psk())),
-])
+]
+WORDS = sys.argv[2:]
+lib.run_tests([t for t in TESTS if not WORDS or any(word in t[0] for word in WORDS)])

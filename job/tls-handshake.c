@@ -9,7 +9,7 @@
  * comes through TLS afterwards proves that either took the other: an option of the client, the
  * server's reply to one.
  */
-#include "job/tls-rehearsal.h"
+#include "job/tls-handshake.h"
 
 #include "util/auto.h"
 #include "util/cursor.h"
@@ -161,7 +161,7 @@ greet_client(int fd, const Patience *p, GError **error)
 }
 
 bool
-qmig_rehearsal_serve(int listener, const QmigTlsCreds *creds, QmigDeadline deadline,
+qmig_handshake_serve(int listener, const QmigTlsCreds *creds, QmigDeadline deadline,
                      const QmigCancel *cancel, GError **error)
 {
     Patience p = { deadline, cancel };
@@ -218,7 +218,7 @@ ask_through(QmigTls *tls, int fd, const Patience *p, GError **error)
 }
 
 bool
-qmig_rehearsal_ask(const QmigAddress *address, const QmigTlsCreds *creds,
+qmig_handshake_ask(const QmigAddress *address, const QmigTlsCreds *creds,
                    const char *host, QmigDeadline deadline, const QmigCancel *cancel,
                    GError **error)
 {
