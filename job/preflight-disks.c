@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Disks: what each device has behind it. Without copying, both sides must have the very same
- * images; with it, that is the storage part's matter.
+ * Disks: what each device has behind it. Whether those that are not copied are the same storage,
+ * and those that are copied fit, is the storage part's matter.
  */
 #include "job/preflight.h"
 #include "qmp/qom.h"
@@ -15,6 +15,7 @@ enum { MAX_CHAIN = 256 /* images of a backing chain that are looked at */ };
 /* One entry of query-block. Borrowed from the reply. */
 typedef struct {
     char *key;            /* where it is for the guest: the same on both sides; owned */
+    char *name;           /* for people; owned */
     JsonObject *inserted; /* NULL: no medium */
     JsonObject *image;    /* NULL: no medium */
     bool failed;          /* io-status */
@@ -26,6 +27,7 @@ disk_free(void *data)
     Disk *disk = data;
 
     g_free(disk->key);
+    g_free(disk->name);
     g_free(disk);
 }
 
@@ -64,9 +66,10 @@ list_disks(JsonObject *reply, GPtrArray *devices)
             continue;
         }
         Disk *disk = g_new0(Disk, 1);
-        disk->key = device != NULL                    ? g_strdup(device->location)
-                    : name != NULL && name[0] != '\0' ? g_strdup(name)
-                                                      : g_strdup(qdev);
+        disk->name = device != NULL                    ? qmig_device_title(device)
+                     : name != NULL && name[0] != '\0' ? g_strdup(name)
+                                                       : g_strdup(qdev);
+        disk->key = g_strdup(device != NULL ? device->location : disk->name);
         disk->inserted = qmig_json_get(entry, "inserted", json_type_object);
         disk->image = qmig_json_get(disk->inserted, "image", json_type_object);
         disk->failed = status != NULL && strcmp(status, "ok") != 0;
@@ -119,7 +122,7 @@ compare_chain(QmigPreflight *p, const Disk *ours, const Disk *theirs)
             qmig_preflight_find(p, QMIG_FINDING_RISKY,
                                 "%s: backing file %d is %s on the source, %s on the "
                                 "destination",
-                                ours->key, depth, here != NULL ? here : "none",
+                                ours->name, depth, here != NULL ? here : "none",
                                 there != NULL ? there : "none");
             qmig_preflight_advise(p, "give both the same chain of images");
             return;
@@ -135,13 +138,11 @@ compare_images(QmigPreflight *p, const Disk *ours, const Disk *theirs)
     const char *here = qmig_json_string(ours->inserted, "file");
     const char *there = qmig_json_string(theirs->inserted, "file");
     Sameness sameness = compare_files(p, here, there);
-    const char *a = qmig_json_string(ours->image, "format");
-    const char *b = qmig_json_string(theirs->image, "format");
 
     if (sameness == OTHER) {
         qmig_preflight_find(p, QMIG_FINDING_RISKY,
                             "%s: the source has %s, the destination another file, %s",
-                            ours->key, here, there);
+                            ours->name, here, there);
         qmig_preflight_advise(p, "give both the same file, or copy it by "
                                  "--copy-storage-all");
         return;
@@ -150,18 +151,25 @@ compare_images(QmigPreflight *p, const Disk *ours, const Disk *theirs)
         qmig_preflight_find(p, QMIG_FINDING_WARNING,
                             "%s: %s on the source, %s on the destination: that must be "
                             "one and the same image",
-                            ours->key, here != NULL ? here : "?",
+                            ours->name, here != NULL ? here : "?",
                             there != NULL ? there : "?");
         qmig_preflight_advise(p, "be sure of it, or copy it by --copy-storage-all");
     }
+}
+
+static void
+compare_formats(QmigPreflight *p, const Disk *ours, const Disk *theirs)
+{
+    const char *a = qmig_json_string(ours->image, "format");
+    const char *b = qmig_json_string(theirs->image, "format");
+
     if (a != NULL && b != NULL && strcmp(a, b) != 0) {
         qmig_preflight_find(
             p, QMIG_FINDING_RISKY,
-            "%s: the source takes the image for %s, the destination for %s", ours->key, a,
-            b);
+            "%s: the source takes the image for %s, the destination for %s", ours->name,
+            a, b);
         qmig_preflight_advise(p, "give both the same format");
     }
-    compare_chain(p, ours, theirs);
 }
 
 static void
@@ -174,13 +182,13 @@ compare_sizes(QmigPreflight *p, const Disk *ours, const Disk *theirs)
         qmig_preflight_find(p, QMIG_FINDING_RISKY,
                             "%s: %" G_GINT64_FORMAT " bytes on the source, "
                             "%" G_GINT64_FORMAT " on the destination",
-                            ours->key, a, b);
+                            ours->name, a, b);
         qmig_preflight_advise(p, "give both images the same size");
     }
     bool read_only = qmig_json_bool(ours->inserted, "ro", false);
     if (read_only != qmig_json_bool(theirs->inserted, "ro", false)) {
         qmig_preflight_find(p, read_only ? QMIG_FINDING_WARNING : QMIG_FINDING_RISKY,
-                            "%s: %s on the source, %s on the destination", ours->key,
+                            "%s: %s on the source, %s on the destination", ours->name,
                             read_only ? "read-only" : "writable",
                             read_only ? "writable" : "read-only");
         qmig_preflight_advise(p, "start the destination with readonly=%s there",
@@ -188,12 +196,19 @@ compare_sizes(QmigPreflight *p, const Disk *ours, const Disk *theirs)
     }
 }
 
+static bool
+copies_storage(const QmigJobOptions *options)
+{
+    return options->copy_storage_all || options->copy_storage_inc ||
+           options->migrate_disks->len > 0;
+}
+
 static void
 compare_disk(QmigPreflight *p, const Disk *ours, const Disk *theirs)
 {
     if (ours->failed) {
         qmig_preflight_find(p, QMIG_FINDING_WARNING, "%s: I/O on the source has failed",
-                            ours->key);
+                            ours->name);
         qmig_preflight_advise(p, "see why before the guest is moved");
     }
     /* A device without a partner is told of among the devices. */
@@ -201,19 +216,23 @@ compare_disk(QmigPreflight *p, const Disk *ours, const Disk *theirs)
         return;
     }
     if ((ours->image == NULL) != (theirs->image == NULL)) {
-        qmig_preflight_find(p, QMIG_FINDING_RISKY, "%s: %s", ours->key,
+        qmig_preflight_find(p, QMIG_FINDING_RISKY, "%s: %s", ours->name,
                             ours->image != NULL ? "the destination has no medium"
                                                 : "the destination has a medium, the "
                                                   "source none");
         qmig_preflight_advise(p, "make it as on the source");
         return;
     }
-    if (ours->image != NULL) {
-        compare_sizes(p, ours, theirs);
-        /* Of a writable image the part "storage" tells, which knows whether it is copied. */
-        if (qmig_json_bool(ours->inserted, "ro", false)) {
-            compare_images(p, ours, theirs);
-        }
+    bool read_only = qmig_json_bool(ours->inserted, "ro", false);
+    if (ours->image == NULL || (copies_storage(p->job->options) && !read_only)) {
+        return;
+    }
+    compare_sizes(p, ours, theirs);
+    compare_formats(p, ours, theirs);
+    compare_chain(p, ours, theirs);
+    /* Of a writable one the storage part tells. */
+    if (read_only) {
+        compare_images(p, ours, theirs);
     }
 }
 

@@ -15,7 +15,7 @@
  *
  * A device is matched by its location, as the stream does: the buses above it, without the
  * names that ids give to buses, and its address there, or else which of its type it is:
- * "pci.0/05.0/virtio-bus/virtio-blk-device#0".
+ * "pci.0/05.0/virtio-blk-device#0".
  */
 #include "job/preflight.h"
 #include "qmp/qom.h"
@@ -34,6 +34,8 @@ typedef struct {
     size_t indent;
     char *name;         /* of a bus; NULL: this is a device */
     QmigDevice *device; /* borrowed; of a bus: the device it belongs to, NULL = none */
+    unsigned number;    /* of a bus: which of the device's, from 0 */
+    unsigned n_buses;   /* of a device: so far */
 } Level;
 
 typedef struct {
@@ -94,24 +96,21 @@ settle(QmigDevice *device, GHashTable *counts)
                            : g_strdup(device->slot);
 }
 
-/* Where things on the present bus are. (transfer full) */
+/* Where things on the present bus are: names of buses come from ids, or are counted, so only
+ * those of the machine's own hosts count. (transfer full) */
 static char *
 place_of(const Level *bus)
 {
     const QmigDevice *owner = bus->device;
-    const char *name = bus->name;
 
-    if (owner == NULL || owner->bus == NULL) {
-        return g_strdup(strcmp(name, system_bus) == 0 ? "" : name);
+    if (owner == NULL) {
+        return g_strdup(strcmp(bus->name, system_bus) == 0 ? "" : bus->name);
     }
-    /* The machine's own bridges have buses of well-known names. */
     if (strcmp(owner->bus, system_bus) == 0 && owner->id == NULL) {
-        return g_strdup(name);
+        return g_strdup(bus->name);
     }
-    size_t len = owner->id != NULL ? strlen(owner->id) : 0;
-    bool by_id = len > 0 && strncmp(name, owner->id, len) == 0;
-    return by_id ? g_strconcat(owner->location, name + len, NULL)
-                 : g_strconcat(owner->location, "/", name, NULL);
+    return bus->number == 0 ? g_strdup(owner->location)
+                            : g_strdup_printf("%s.%u", owner->location, bus->number);
 }
 
 /* "dev: TYPE, id "ID"" */
@@ -141,7 +140,9 @@ begin_device(Reader *r, size_t indent, const char *text)
 static void
 begin_bus(Reader *r, size_t indent, const char *name)
 {
-    QmigDevice *owner = r->depth > 0 ? r->levels[r->depth - 1].device : NULL;
+    Level *above = r->depth > 0 ? &r->levels[r->depth - 1] : NULL;
+    QmigDevice *owner = above != NULL ? above->device : NULL;
+    unsigned number = above != NULL ? above->n_buses++ : 0;
     Level *level;
 
     /* All that is told of the device itself comes before its buses. */
@@ -150,6 +151,7 @@ begin_bus(Reader *r, size_t indent, const char *name)
     if (level != NULL) {
         level->name = g_strdup(name);
         level->device = owner;
+        level->number = number;
     }
 }
 

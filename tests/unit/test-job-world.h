@@ -78,6 +78,10 @@ struct World {
     bool
         unequal; /* the source let its guest go while the images differed, or were in use */
 
+    /* Before all else: {"COMMAND" or "qom-get PATH PROPERTY": its answer; null = it says no}. */
+    JsonObject *answers[N_SIDES];
+    const char *schema; /* NULL = world_schema */
+
     Course course;
     bool completes_on_cancel; /* the cancel comes too late */
     int n_steps;              /* query-migrate of the source since migrate */
@@ -414,10 +418,35 @@ world_act(World *w, int side, const char *command, JsonObject *args)
     return true;
 }
 
+/* What the test wants to be answered; NULL = nothing in particular, "" = an error. */
+static char *
+world_own_answer(const World *w, int side, const char *command, JsonObject *args)
+{
+    JsonObject *path = NULL, *property = NULL, *answer = NULL;
+    g_autofree char *key = g_strdup(command);
+
+    if (strcmp(command, "qom-get") == 0 &&
+        json_object_object_get_ex(args, "path", &path) &&
+        json_object_object_get_ex(args, "property", &property)) {
+        g_free(key);
+        key = g_strdup_printf("qom-get %s %s", json_object_get_string(path),
+                              json_object_get_string(property));
+    }
+    if (w->answers[side] == NULL ||
+        !json_object_object_get_ex(w->answers[side], key, &answer)) {
+        return NULL;
+    }
+    return g_strdup(answer != NULL ? json_object_to_json_string(answer) : "");
+}
+
 /* The value of "return". */
 static char *
 world_answer(World *w, int side, const char *command, JsonObject *args)
 {
+    char *own = world_own_answer(w, side, command, args);
+    if (own != NULL) {
+        return own;
+    }
     if (world_act(w, side, command, args)) {
         return g_strdup("{}");
     }
@@ -468,7 +497,7 @@ world_answer(World *w, int side, const char *command, JsonObject *args)
         return g_strdup(json_object_to_json_string(w->params[side]));
     }
     if (strcmp(command, "query-qmp-schema") == 0) {
-        return g_strdup(world_schema);
+        return g_strdup(w->schema != NULL ? w->schema : world_schema);
     }
     g_error("the fake %s does not know %s", world_labels[side], command);
 }
@@ -525,7 +554,11 @@ fake_command(Fake *f, JsonObject *request)
         fake_reply(f, "return", "4711", id);
     } else {
         value = world_answer(w, f->side, command, args);
-        fake_reply(f, "return", value, id);
+        if (value[0] == '\0') {
+            fake_reply(f, "error", "{\"class\":\"GenericError\",\"desc\":\"no\"}", id);
+        } else {
+            fake_reply(f, "return", value, id);
+        }
         if (strcmp(command, "quit") == 0) {
             world_die(w, f->side);
         }
@@ -685,6 +718,7 @@ world_free(World *w)
         json_tokener_free(w->fakes[side].tokener);
         json_object_put(w->caps[side]);
         json_object_put(w->params[side]);
+        json_object_put(w->answers[side]);
         json_object_put(w->caps_before[side]);
         json_object_put(w->params_before[side]);
         g_unlink(w->paths[side]);
