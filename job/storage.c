@@ -3,6 +3,7 @@
 #include "job/storage.h"
 
 #include "job/part.h"
+#include "job/tls.h"
 #include "util/error.h"
 #include "util/units.h"
 
@@ -42,7 +43,7 @@ serve_at(QmigJob *job, QmigAddress *address, GError **error)
 {
     QmigNbdServer server = {
         .address = address,
-        .tls_creds = NULL,
+        .tls_creds = qmig_tls_creds_id(job, &job->destination),
         .tls_authz = qmig_json_string(job->destination_params, "tls-authz"),
         .max_connections = job->storage->disks->len,
     };
@@ -118,6 +119,8 @@ connect_disks(QmigJob *job, GError **error)
             .node = disk->id,
             .export = disk->id,
             .address = s->address,
+            .tls_creds = qmig_tls_creds_id(job, &job->source),
+            .tls_hostname = qmig_tls_host(job),
         };
         disk->connected = true;
         if (!qmig_qmp_nbd_open(job->source.qmp, &target, error)) {

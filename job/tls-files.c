@@ -3,6 +3,7 @@
  * What can be told from the files. Those of a QEMU are looked at where it is on this host and they
  * can be read; else the rehearsal will tell.
  */
+#include "job/storage.h"
 #include "job/tls.h"
 #include "util/error.h"
 
@@ -58,15 +59,18 @@ check_peer(GString *problems, const char *whom, const char *dir, const char *pee
 }
 
 static void
-check_certificates(const QmigJobTls *tls, GString *problems)
+check_certificates(const QmigJob *job, GString *problems)
 {
+    const QmigJobTls *tls = job->tls;
+    /* Disks go from QEMU to QEMU, past the proxy. */
+    bool meet = tls->proxy_dir == NULL || qmig_storage_is_asked(job);
     const QmigTlsSide *source = &tls->source, *destination = &tls->destination;
     const char *proxy = tls->server != NULL && tls->client != NULL ? tls->proxy_dir
                                                                    : NULL;
     bool source_good = source->readable && check_own(source, problems);
     bool destination_good = destination->readable && check_own(destination, problems);
 
-    if (tls->proxy_dir == NULL && source_good && destination_good) {
+    if (meet && source_good && destination_good) {
         check_peer(problems, "source", source->dir, destination->dir, QMIG_PKI_SERVER,
                    tls->hostname);
         check_peer(problems, "destination", destination->dir, source->dir,
@@ -205,6 +209,6 @@ qmig_tls_check_files(QmigJob *job, GString *problems)
     if (tls->psk) {
         check_keys(tls, problems);
     } else {
-        check_certificates(tls, problems);
+        check_certificates(job, problems);
     }
 }

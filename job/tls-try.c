@@ -11,6 +11,7 @@
  */
 #include "job/rehearsal.h"
 #include "job/steps.h"
+#include "job/storage.h"
 #include "job/tls-handshake.h"
 #include "job/tls.h"
 #include "util/error.h"
