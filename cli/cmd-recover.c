@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* qmig recover JOURNAL|QMP. */
 #include "cli/cli.h"
+#include "cli/reach.h"
 #include "cli/render.h"
 #include "job/journal.h"
 #include "job/recover.h"
@@ -53,6 +54,20 @@ print_report(JsonObject *report, QmigOutcome outcome)
     }
 }
 
+/* A qmig migrate that runs tries by itself: let it do so now. */
+static int
+recover_job(QmigControlPeer *peer)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!qmig_control_call(peer, "recover", NULL, NULL, &error)) {
+        g_prefix_error(&error, "a qmig is running for it: ");
+        return cli_fail("recover", error, QMIG_OUTCOME_USAGE);
+    }
+    printf("The running qmig tries it now; `qmig watch` shows how it goes.\n");
+    return 0;
+}
+
 int
 cli_recover(int argc, char **argv)
 {
@@ -77,6 +92,11 @@ cli_recover(int argc, char **argv)
                 "none\n",
                 arg_progress);
         return QMIG_OUTCOME_USAGE;
+    }
+    g_autoptr(QmigControlPeer) peer = qmig_control_find(argv[1], &error);
+    if (peer != NULL || error != NULL) {
+        return peer != NULL ? recover_job(peer)
+                            : cli_fail("recover", error, QMIG_OUTCOME_USAGE);
     }
     path = find_journal(argv[1], &error);
     if (path == NULL) {

@@ -95,6 +95,11 @@ print_memory(JsonObject *memory)
     g_autofree char *dirty = qmig_format_rate(number(memory, "dirty_rate"));
     g_autofree char *left = qmig_format_duration(number(memory, "left_min_ms"));
 
+    if (number(memory, "storage_total") > 0) {
+        g_autofree char *done = qmig_format_size(number(memory, "storage_done"));
+        g_autofree char *all = qmig_format_size(number(memory, "storage_total"));
+        row("disks", "%s copied of %s", done, all);
+    }
     if (number(memory, "total") == 0) {
         return;
     }

@@ -49,6 +49,8 @@ read_progress(JsonObject *event)
         .transferred = number(event, "transferred"),
         .remaining = number(event, "remaining"),
         .total = number(event, "total"),
+        .storage_done = number(event, "storage_done"),
+        .storage_total = number(event, "storage_total"),
         .pages_zero = number(event, "pages_zero"),
         .pages_normal = number(event, "pages_normal"),
         .pages_resent = number(event, "pages_resent"),

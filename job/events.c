@@ -5,6 +5,7 @@
 #include "job/control.h"
 #include "job/job-priv.h"
 #include "job/steer.h"
+#include "job/storage.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -176,6 +177,8 @@ add_figures(JsonObject *object, const QmigProgress *p)
         { "pages_resent", p->pages_resent },
         { "expected_downtime_ms", p->expected_downtime_ms },
         { "percent", p->percent },
+        { "storage_done", p->storage_done },
+        { "storage_total", p->storage_total },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(members); i++) {
@@ -285,6 +288,8 @@ qmig_events_init(QmigJob *job, const QmigJobWatcher *watcher, void *data)
     job->events.user = watcher != NULL ? watcher : &nobody;
     job->events.user_data = data;
     job->events.owner = QMIG_OWNER_SOURCE;
+    /* What is told before the job runs has a time too. */
+    job->begin_us = qmig_now_us();
     job->watcher = &between;
     job->data = job;
 }
@@ -500,6 +505,8 @@ qmig_events_status(const QmigJob *job)
     add_figures(memory, &job->model.now);
     add_number(memory, "throttle_percent", job->info.throttle_percent);
     json_object_object_add(status, "memory", memory);
+    json_object_object_add(status, "storage",
+                           qmig_storage_is_asked(job) ? qmig_storage_report(job) : NULL);
     json_object_object_add(status, "settings", new_settings(job));
     json_object_object_add(status, "postcopy", new_postcopy(job));
     json_object_object_add(status, "decisions", last_decisions(job));

@@ -75,6 +75,7 @@ read_options(JsonObject *begin, const char *path, const char *fence, GError **er
     options->suspend = qmig_json_bool(asked, "suspend", false);
     options->keep_source = qmig_json_bool(asked, "keep_source", false);
     options->direct = qmig_json_bool(asked, "direct", false);
+    options->control = true;
     options->postcopy = qmig_json_bool(asked, "postcopy", false);
     options->fence = g_strdup(fence != NULL ? fence : qmig_json_string(asked, "fence"));
     /* One in the default directory is removed at a clear end. */
@@ -387,6 +388,7 @@ conclude(QmigJob *job, QmigOutcome outcome, GError **error)
                          "and run `qmig migrate`."
                        : "Look at both sides with `qmig status`; do not continue either "
                          "before the other is known to be gone.");
+    qmig_events_end(job);
     return outcome;
 }
 

@@ -7,6 +7,7 @@
 
 #include "job/control.h"
 #include "job/job-priv.h"
+#include "job/storage.h"
 #include "qmp/knobs.h"
 #include "util/error.h"
 #include "util/units.h"
@@ -170,6 +171,16 @@ pick(JsonObject *values, QmigKnobSide side)
     return picked;
 }
 
+/* The limit is the copy of the disks' too. */
+static bool
+set_speed_of_storage(QmigJob *job, JsonObject *values, GError **error)
+{
+    JsonObject *limit = NULL;
+
+    return !json_object_object_get_ex(values, "max-bandwidth", &limit) ||
+           qmig_storage_set_speed(job, (uint64_t)json_object_get_int64(limit), error);
+}
+
 static bool
 set_on(QmigSide *side, JsonObject *values, GError **error)
 {
@@ -184,6 +195,10 @@ set_on(QmigSide *side, JsonObject *values, GError **error)
 static void
 tell_set(QmigJob *job, JsonObject *values, JsonObject *result)
 {
+    /* Of a migration that qmig recover goes on with. */
+    if (job->source_params == NULL) {
+        job->source_params = json_object_new_object();
+    }
     json_object_object_foreach(values, name, value)
     {
         JsonObject *before = NULL;
@@ -234,6 +249,11 @@ set(QmigJob *job, JsonObject *arguments, JsonObject *result, GError **error)
         return false;
     }
     tell_set(job, values, result);
+    if (!set_speed_of_storage(job, values, &local)) {
+        g_propagate_prefixed_error(error, g_steal_pointer(&local),
+                                   "set for memory, but not for the disks: ");
+        return false;
+    }
     return !json_object_object_get_ex(arguments, "timeout", &timeout) ||
            set_timeout(job, json_object_get_string(timeout), result, error);
 }

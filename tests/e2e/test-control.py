@@ -297,6 +297,38 @@ def postcopy_paused_on_command():
         check(p.dst.alive(), "the destination lives")
 
 
+def recover_on_command():
+    """A broken post-copy that a running qmig cannot resume yet: `qmig recover` has it try anew."""
+    why = lib.vm.Link.why_not()
+    if why:
+        raise lib.Skip(why)
+    with lib.vm.Link("1gbit") as link, pair(link=link) as p:
+        needs_postcopy(p)
+        process = migrate(p, "--postcopy", "--bandwidth=4MiB/s", "--direct",
+                          f"--migrateuri=tcp:{link.dst_addr}:0",
+                          "--set=max-postcopy-bandwidth=4MiB/s")
+        await_phase(NAME, "active")
+        check(lib.run("postcopy", NAME).code == 0, "asked for")
+        await_phase(NAME, "postcopy-active")
+        whole = lib.run("recover", NAME)
+        check(whole.code == 1 and "its link is whole" in whole.err, f"{whole.code} {whole.err}")
+        link.set_up(False)
+        p.src.cmd("migrate-pause")
+        await_phase(NAME, "postcopy-paused")
+        postcopy = await_phase(NAME, "postcopy")["status"]["postcopy"]
+        check(postcopy["broken_ms"] is not None and postcopy["breaks"] == 1, postcopy)
+        check("broken for" in lib.run("status", NAME).out, "people are told too")
+        check(lib.run("recover", NAME).code == 0, "it tries")
+        link.set_up(True)
+        check(lib.run("set", NAME, "postcopy-bandwidth=0").code == 0, "set, while it is broken")
+        done = lib.finish(process, 90)
+        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+        check([event["command"] for event in only(valid_events(done.out), "request")] ==
+              ["postcopy", "recover", "recover", "set"], done.out)
+        p.wait_ticking(p.dst)
+        check(p.running() == ["dst"] and p.guest_errors() == [], "one guest, whole")
+
+
 def postcopy_without_qmig():
     """Of a migration that plain QMP drives: the source is stopped, the destination told to run."""
     with pair() as p:
@@ -380,6 +412,7 @@ TESTS = [
     (f"{VERSION}: cancelled by name, all undone", cancelled_by_name),
     (f"{VERSION}: post-copy on command", postcopy_on_command),
     (f"{VERSION}: post-copy paused on command", postcopy_paused_on_command),
+    (f"{VERSION}: a broken post-copy recovered on command", recover_on_command),
     (f"{VERSION}: post-copy on command without a qmig", postcopy_without_qmig),
     (f"{VERSION}: qmig is killed", killed),
     (f"{VERSION}: rude clients harm nobody", rude_clients),
