@@ -279,7 +279,9 @@ guard_check(QmigJob *job, GString *problems)
 static bool
 guard_watch(QmigJob *job, GError **error)
 {
-    return check_io_errors(job, error) && check_devices(job, error);
+    /* A recovery begins after check: the guest may have changed before. */
+    return job->guard == NULL ||
+           (check_io_errors(job, error) && check_devices(job, error));
 }
 
 /* The lock is removed while it is held: nobody else can have it at that name. */

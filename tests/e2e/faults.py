@@ -14,6 +14,7 @@ class Fault:
     hits     what it takes away for good: "src", "dst", "qmig"; or stops: "src stopped", …
     link     it needs a link of the pair's own
     options  what qmig has to be told besides
+    journal  where its journal shall be
     """
     hits = ""
     link = False
@@ -22,12 +23,16 @@ class Fault:
     def __init__(self, pair, scratch):
         self.pair, self.scratch = pair, scratch
         self.options = ()
+        self.journal = os.path.join(scratch, "journal")
 
     def strike(self, process):
         """@process is qmig's."""
 
     def over(self):
         """The world is as before, but for what was killed. May be called again."""
+
+    def close(self):
+        """Leave nothing behind."""
 
 
 class KillSource(Fault):
@@ -139,7 +144,37 @@ class Reset(Fault):
                            check=False, stderr=subprocess.DEVNULL)
 
 
+class JournalFull(Fault):
+    """There is no room left where the journal is."""
+
+    def __init__(self, pair, scratch):
+        super().__init__(pair, scratch)
+        self._dir = os.path.join(scratch, "full")
+        os.mkdir(self._dir)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", self._dir],
+                              capture_output=True, text=True, check=False)
+        if done.returncode:
+            os.rmdir(self._dir)
+            raise lib.Skip(f"no small file system for the journal: {done.stderr.strip()}")
+        self.journal = os.path.join(self._dir, "journal")
+
+    def strike(self, process):
+        try:
+            with open(os.path.join(self._dir, "filler"), "wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        except OSError:
+            pass
+
+    def over(self):
+        if os.path.exists(os.path.join(self._dir, "filler")):
+            os.unlink(os.path.join(self._dir, "filler"))
+
+    def close(self):
+        subprocess.run(["umount", "--lazy", self._dir], check=False)
+
+
 FAULTS = {"kill-source": KillSource, "kill-destination": KillDestination,
           "kill-qmig": KillQmig, "proxy-fails": ProxyFails, "reset": Reset,
           "black-hole": BlackHole, "stop-source": StopSource,
-          "stop-destination": StopDestination}
+          "stop-destination": StopDestination, "journal-full": JournalFull}

@@ -1,15 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""
-qmig under control: its events pass a gate one by one, so that a test can act at a known place.
-
-The gate is a pipe with room for one packet. While an event lies in it, looked at and not taken
-out, qmig gets as far as its next event and no further.
-"""
-import ctypes
-import fcntl
+"""qmig under control: it is held where a test wants it, by a hook that waits, or by its events."""
 import json
 import os
-import select
 import subprocess
 import tempfile
 import threading
@@ -17,117 +9,98 @@ import time
 
 import lib
 
-_PACKET = 1 << 16
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _packet_pipe():
-    ends = os.pipe2(os.O_DIRECT | os.O_CLOEXEC)
-    fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)
-    return ends
-
 
 class Gate:
     """
     A running qmig.
 
-    text     its stderr, as far as it was let through, without mere progress
+    text     its stderr so far, without mere progress
+    events   the JSON objects in it
     """
 
-    def __init__(self, *args, prefix=()):
-        self._read_end, write_end = _packet_pipe()
-        self._look_read, self._look_write = _packet_pipe()
+    def __init__(self, directory, *args, hold=None, prefix=()):
+        """@hold: a phase; a hook stands still there until release()."""
+        self._at, self._go = (os.path.join(directory, name) for name in ("hook-at", "hook-go"))
+        for path in (self._at, self._go):
+            if os.path.exists(path):
+                os.unlink(path)
+        if hold:
+            args = (*args, f"--hook={hold}=touch {self._at}; "
+                           f"until [ -e {self._go} ]; do sleep 0.02; done")
         self._out = tempfile.TemporaryFile("w+")
-        self.text = ""
-        self._drain = None
-        try:
-            self.process = subprocess.Popen([*prefix, lib.QMIG, *args], stdout=self._out,
-                                            stderr=write_end, stdin=subprocess.DEVNULL,
-                                            env=lib.ENVIRONMENT)
-        finally:
-            os.close(write_end)
+        self.text, self.events = "", []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen([*prefix, lib.QMIG, *args], stdout=self._out,
+                                        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                                        text=True, env=lib.ENVIRONMENT)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    def _look(self, timeout):
-        """The packet in the gate, left there; b"" at the end; None: none came in time."""
-        if not select.select([self._read_end], [], [], max(0, timeout))[0]:
-            return None
-        n = _libc.tee(self._read_end, self._look_write, _PACKET, 0)
-        return os.read(self._look_read, _PACKET) if n > 0 else b""
-
-    def _take(self):
-        packet = os.read(self._read_end, _PACKET)
-        text = packet.decode(errors="replace")
-        try:
-            event = json.loads(text)
-        except ValueError:
-            event = {}
-        if event.get("event") not in ("progress", "iteration"):
-            self.text += text
-        return bool(packet)
-
-    def hold_at(self, match, timeout=30.0):
-        """
-        Let events through until one for which @match(event) holds, which stays in the gate.
-        Return: that event; None: qmig ended without one.
-        """
-        deadline = time.monotonic() + timeout
-        while True:
-            packet = self._look(deadline - time.monotonic())
-            if packet is None:
-                raise AssertionError(f"the event did not come within {timeout} s:\n{self.text}")
-            if not packet:
-                return None
+    def _read(self):
+        for line in self.process.stderr:
             try:
-                event = json.loads(packet)
+                event = json.loads(line)
             except ValueError:
                 event = {}
-            if match(event):
-                return event
-            self._take()
+            with self._news:
+                self.events.append(event)
+                if event.get("event") not in ("progress", "iteration"):
+                    self.text += line
+                self._news.notify_all()
+        with self._news:
+            self.events.append(None)
+            self._news.notify_all()
 
-    def wait_stuck(self, timeout=3.0):
-        """Wait until qmig stands before the gate with its next event, or is gone."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with open(f"/proc/{self.process.pid}/wchan", encoding="ascii") as file:
-                if "pipe_write" in file.read():
+    def wait_event(self, match, timeout=40.0):
+        """Wait until an event came for which @match holds; False: qmig ended without one."""
+        deadline, seen = time.monotonic() + timeout, 0
+        while True:
+            with self._news:
+                if not self._news.wait_for(lambda n=seen: len(self.events) > n,
+                                           deadline - time.monotonic()):
+                    raise AssertionError(f"no such event within {timeout} s:\n{self.text}")
+                events, seen = self.events[seen:], len(self.events)
+            for event in events:
+                if event is None:
+                    return False
+                if match(event):
                     return True
-            time.sleep(0.002)
-        return False
+
+    def wait_hook(self, timeout=40.0):
+        """Wait until the hook stands still; False: qmig ended before."""
+        deadline = time.monotonic() + timeout
+        while not os.path.exists(self._at):
+            if self.process.poll() is not None:
+                return False
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the hook was not run within {timeout} s:\n{self.text}")
+            time.sleep(0.005)
+        return True
 
     def release(self):
-        """Let everything through from now on."""
-        def drain():
-            while self._take():
-                pass
-        if self._drain is None:
-            self._drain = threading.Thread(target=drain, daemon=True)
-            self._drain.start()
+        """Let the hook go on."""
+        with open(self._go, "wb"):
+            pass
 
     def finish(self, timeout):
         """Wait for its end. Return: lib.Run; its code is -9 for one that was killed."""
-        self.release()
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            self._drain.join(5)
             raise AssertionError(f"qmig did not end within {timeout} s:\n{self.text}") from None
-        self._drain.join(5)
+        self._reader.join(5)
         self._out.seek(0)
         return lib.Run(self.process, self._out.read(), self.text)
 
     def close(self):
         """End it if it still runs."""
+        self.release()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self.release()
-        self._drain.join(5)
+        self._reader.join(5)
+        self.process.stderr.close()
         self._out.close()
-        for fd in (self._read_end, self._look_read, self._look_write):
-            os.close(fd)
 
     def __enter__(self):
         return self

@@ -24,32 +24,38 @@ VERSION = sys.argv[1]
 WORDS = sys.argv[2:]
 END_S = 100     # no wait of qmig's is longer
 HEALED_S = 3    # a fault that qmig is to outlast
-RECOVER = lib.run("recover", "--help").code == 0
 
 
 
 class Place:
-    """Where a fault strikes: the event at which qmig stands, and how long it may go on."""
+    """Where a fault strikes: a hook holds qmig there, or an event tells of it."""
 
-    def __init__(self, event, go_on_s=0, stuck=False):
-        self.event, self.go_on_s = event, go_on_s
-        self.stuck = stuck  # wait until it is about to tell its next event
+    def __init__(self, hold=None, event=None, go_on_s=0):
+        self.hold, self.event, self.go_on_s = hold, event, go_on_s
 
-
-def phase(name):
-    """As soon as that phase begins."""
-    return Place(lambda e: e.get("phase") == name)
+    def reach(self, gate):
+        """Wait until qmig is there."""
+        there = gate.wait_hook() if self.hold else gate.wait_event(self.event)
+        check(there, f"it ended early:\n{gate.text}")
+        time.sleep(self.go_on_s)
 
 
 PLACES = {
-    **{name: phase(name) for name in ("begin", "check", "prepare", "storage", "switchover",
-                                      "postcopy", "finish", "confirm")},
+    "begin": Place(event=lambda e: e.get("phase") == "begin"),
+    **{name: Place(hold=name) for name in ("check", "prepare", "storage", "confirm")},
     # Memory is under way.
-    "perform": Place(lambda e: e.get("status") == "active", go_on_s=0.3),
+    "perform": Place(event=lambda e: e.get("status") == "active", go_on_s=0.3),
+    # The source's guest stands still, the last state is not sent.
+    "switchover": Place(hold="switchover"),
+    # The same, but the last state is being sent.
+    "last state": Place(event=lambda e: e.get("phase") == "switchover"),
     # The source is completed, the destination has it all, and nobody runs the guest.
-    "handover": Place(lambda e: e.get("status") == "completed", stuck=True),
-    # The guest runs on the destination, and much of its memory is still on the source.
-    "pages": Place(lambda e: e.get("phase") == "postcopy", go_on_s=0.4),
+    "handover": Place(hold="finish"),
+    # The destination is told to run it.
+    "finish": Place(event=lambda e: e.get("phase") == "finish"),
+    # The guest goes on on the destination, and much of its memory is still on the source.
+    "postcopy": Place(event=lambda e: e.get("phase") == "postcopy"),
+    "pages": Place(event=lambda e: e.get("phase") == "postcopy", go_on_s=0.4),
 }
 
 
@@ -57,15 +63,16 @@ class Mode:
     """A way of migrating: the options, the places it passes."""
 
     def __init__(self, name, places, options=(), slow=("perform",), heals=()):
-        self.name, self.places, self.options = name, places.split(), options
+        self.name, self.places, self.options = name, places.split(","), options
         self.slow = slow        # places for which memory goes slowly
         self.heals = heals      # places at which qmig waits for the end of a fault
 
 
 MODES = [
-    Mode("precopy", "begin check prepare perform switchover handover finish confirm"),
-    Mode("postcopy", "begin check prepare perform switchover postcopy pages finish confirm",
-         ("--postcopy-after-precopy",), ("perform", "switchover", "postcopy", "pages"),
+    Mode("precopy", "begin,check,prepare,perform,switchover,last state,handover,finish,confirm"),
+    Mode("postcopy", "begin,check,prepare,perform,switchover,last state,postcopy,pages,finish,"
+         "confirm", ("--postcopy-after-precopy",),
+         slow=("perform", "switchover", "last state", "postcopy", "pages"),
          heals=("postcopy", "pages")),
 ]
 
@@ -107,8 +114,6 @@ class Case:
 
     def run(self):
         """The test."""
-        if FAULTS[self.fault].hits == "qmig" and not RECOVER:
-            raise lib.Skip("there is no `qmig recover` yet")
         if not FAULTS[self.fault].link:
             with self.pair(None) as p:
                 self._break(p)
@@ -121,7 +126,7 @@ class Case:
 
     def options(self, fault, p):
         """qmig's, besides the addresses."""
-        options = [*self.mode.options, *fault.options]
+        options = [*self.mode.options, *fault.options, f"--journal={fault.journal}"]
         if self.place in self.mode.slow:
             options.append("--bandwidth=15MiB/s")
         if self.place == "pages":
@@ -139,33 +144,45 @@ class Case:
         try:
             before, dirs = traces(p.src), lib.leftovers()
             args = [*lib.migrate_args(p), *self.options(fault, p)]
-            with Gate(*args, prefix=p.link.exec_prefix if fault.link else ()) as gate:
-                place = PLACES[self.place]
-                check(gate.hold_at(place.event) is not None, f"it ended early:\n{gate.text}")
-                if place.stuck:
-                    check(gate.wait_stuck(), f"it stands at its next event:\n{gate.text}")
-                time.sleep(place.go_on_s)
+            place = PLACES[self.place]
+            with Gate(p.dir, *args, hold=place.hold,
+                      prefix=p.link.exec_prefix if fault.link else ()) as gate:
+                place.reach(gate)
                 fault.strike(gate.process)
-                if self.place in self.mode.heals:
-                    gate.release()
-                    time.sleep(HEALED_S)
-                    fault.over()
+                gate.release()
                 try:
+                    if self.place in self.mode.heals:
+                        time.sleep(HEALED_S)
+                        fault.over()
                     done = gate.finish(END_S)
                 finally:
                     fault.over()
+            done = self._recover(p, fault, done)
             time.sleep(0.3)
         finally:
             witness.stop()
+            fault.close()
         self._judge(p, fault, witness, done)
         self._nothing_left(p, before, dirs)
         self._again(p, fault)
+
+    def _recover(self, p, fault, done):
+        """What its user would do next: `qmig recover`, when all is well again."""
+        self.result = str(done.code)
+        if done.code not in (-9, 6, 7) or not os.path.exists(fault.journal):
+            return done
+        again = lib.run("recover", fault.journal, "--progress=plain", timeout=END_S,
+                        prefix=p.link.exec_prefix if fault.link else ())
+        self.result += f">{again.code}"
+        again.recovered = True
+        again.err = f"{done.err}\n---- recover: {again.out}{again.err}"
+        return again
 
     # ---- what must hold ----------------------------------------------------------------------
 
     def _judge(self, p, fault, witness, done):
         running = p.running()
-        self.result = f"{done.code} {running[0] if running else '-'}"
+        self.result += f" {running[0] if running else '-'}"
         told = f"exit {done.code}, runs: {running}\n{done.err}"
         check(len(running) < 2, f"two guests run: {told}")
         double = witness.doubled()
@@ -175,7 +192,7 @@ class Case:
         self._truth(p, done.code, running, told)
         if not running:
             check(self._may_be_lost(p, fault, witness, done), f"nobody runs the guest: {told}")
-        if done.code not in (0, -9):
+        if done.code not in (0, -9) and not hasattr(done, "recovered"):
             # What failed; where the guest is; what to do.
             last = done.err.rstrip().splitlines()[-3:]
             check(len(last) == 3 and last[0].startswith("qmig migrate: "), f"three lines: {told}")
