@@ -12,9 +12,10 @@ from lib import accel, check, finish, migrate_args, moved_whole, qemu, run_tests
 
 VERSION = sys.argv[1]
 WORKLOAD = {"ws": "64M", "rate": "max"}
-# Never done in precopy, and slow enough for a break in the middle: 64 MB come in post-copy.
-SLOW = ["--postcopy-after-precopy", "--downtime=5ms", "--bandwidth=400MiB/s", "--set",
+# Most of memory comes in post-copy, slowly enough for a break in the middle.
+SLOW = ["--timeout=700ms", "--timeout-postcopy", "--downtime=5ms", "--bandwidth=100MiB/s", "--set",
         "max-postcopy-bandwidth=30MiB/s"]
+AFTER_PRECOPY = ["--postcopy-after-precopy", "--downtime=5ms", "--bandwidth=400MiB/s"]
 
 
 def pair(**options):
@@ -43,7 +44,7 @@ def whole(*options):
     def test():
         with pair() as p:
             p.wait_ticking("src")
-            report = moved_whole(p, *SLOW, *options)
+            report = moved_whole(p, *options)
             check("post-copy" in decisions(report), f"it came to post-copy: {report['decisions']}")
     return test
 
@@ -170,9 +171,9 @@ def events(process_err):
 
 
 TESTS = [
-    ("post-copy after the first pass, memory equal", whole()),
-    ("with preempt", whole("--cap", "postcopy-preempt")),
-    ("direct", whole("--direct")),
+    ("post-copy after the first pass, memory equal", whole(*AFTER_PRECOPY)),
+    ("with preempt", whole(*SLOW, "--cap", "postcopy-preempt")),
+    ("direct", whole(*SLOW, "--direct")),
     ("--timeout-postcopy ends what would not end", at_timeout),
     ("--timeout-suspend ends what would not end", at_timeout_suspended),
     ("a guest stopped by --timeout-suspend runs again when it failed", suspended_and_failed),
