@@ -213,13 +213,44 @@ apply_capabilities(QmigSide *side, JsonObject *want, GError **error)
     return qmig_qmp_set_capabilities(side->qmp, change, error);
 }
 
+/* QEMU 7.2 takes multifd-zlib-level and multifd-zstd-level, and keeps what they were. */
+static bool
+check_taken(QmigSide *side, JsonObject *wanted, GError **error)
+{
+    g_autoptr(JsonObject) now = NULL;
+
+    if (json_object_object_length(wanted) == 0) {
+        return true;
+    }
+    now = qmig_qmp_get_parameters(side->qmp, error);
+    if (now == NULL) {
+        return false;
+    }
+    json_object_object_foreach(wanted, name, value)
+    {
+        JsonObject *present = NULL;
+        if (json_object_is_type(value, json_type_int) &&
+            json_object_object_get_ex(now, name, &present) &&
+            !json_object_equal(value, present)) {
+            return qmig_set_error(
+                error, QMIG_ERROR_UNSUPPORTED,
+                "%s: %s: this QEMU took %s, and keeps %s: start it with -global "
+                "migration.%s=%s, or leave that out",
+                side->label, name, json_object_get_string(value),
+                json_object_get_string(present), name, json_object_get_string(value));
+        }
+    }
+    return true;
+}
+
 bool
 qmig_side_apply(QmigSide *side, JsonObject *capabilities, JsonObject *parameters,
                 GError **error)
 {
     side->touched = true;
     return apply_capabilities(side, capabilities, error) &&
-           qmig_qmp_set_parameters(side->qmp, parameters, error);
+           qmig_qmp_set_parameters(side->qmp, parameters, error) &&
+           check_taken(side, parameters, error);
 }
 
 char *
