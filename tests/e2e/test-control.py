@@ -69,13 +69,18 @@ def only(seen, kind):
     return [event for event in seen if event["event"] == kind]
 
 
+def sockets():
+    """The control sockets that are there."""
+    return [name for name in os.listdir(lib.RUNTIME.name) if name.endswith(".sock")]
+
+
 def ended(p, process, code):
     """A migration's end, and its events."""
     done = lib.finish(process)
     check(done.code == code, f"exit {code}, got {done.code}: {done.out}{done.err}")
     seen = valid_events(done.out)
     check(only(seen, "end")[0]["exit_code"] == code, seen[-1])
-    check(os.listdir(lib.RUNTIME.name) == [], f"no socket is left in {lib.RUNTIME.name}")
+    check(sockets() == [], f"no socket is left: {sockets()}")
     check(p.guest_errors() == [], f"no corruption: {p.guest_errors()}")
     return seen
 
@@ -368,7 +373,7 @@ def killed():
               f"qmig recover unix:{p.src.qmp}" in watched.err, f"{watched.code}: {watched.err}")
         gone = lib.run("status", NAME)
         check(gone.code == 1 and "no running qmig migrate" in gone.err, gone.err)
-        check(os.listdir(lib.RUNTIME.name) == [], "its socket is swept away")
+        check(sockets() == [], f"its socket is swept away: {sockets()}")
         status = lib.run("status", f"unix:{p.src.qmp}")
         check("migration  active" in status.out, status.out)
         check(lib.run("set", f"unix:{p.src.qmp}", "bandwidth=10MiB/s").code == 0, "set")

@@ -212,6 +212,10 @@ set_timeout(QmigControlPeer *peer, World *w)
 {
     (void)w;
     g_assert_true(call(peer, "set", "{\"timeout\":\"1ms\"}", NULL));
+    /* The deadline shall end it, not the cancel that follows. */
+    while (call(peer, "status", NULL, NULL)) {
+        g_usleep(20000);
+    }
 }
 
 static void
