@@ -9,6 +9,11 @@
 /* 0..1 MiB firmware, 1 MiB the program; the rest by hand, so the image stays small. */
 #define POOL_ADDRESS 0x00200000u /* what bodies are made of */
 #define POOL_BYTES 0x00100000u
+#define DISK_QUEUE_ADDRESS 0x00300000u /* 16 KiB: rings of the virtio disk */
+#define DISK_REQUEST_ADDRESS 0x00304000u
+#define DISK_BUFFER_ADDRESS 0x00305000u
+#define DISK_SEQ_ADDRESS 0x00380000u /* one u32 per block: how often it was written */
+#define DISK_SEQ_ENTRIES 0x00020000u /* 512 KiB of them: half a GiB of disk */
 #define SEQ_ADDRESS 0x00400000u /* one u32 per page: the sequence number it must carry */
 #define SEQ_ENTRIES 0x00200000u /* 8 MiB of them: working sets up to 8 GiB, i.e. any */
 #define DEFAULT_BASE 0x01000000u

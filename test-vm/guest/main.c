@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The guest: dirty memory at a rate, check it, tick every millisecond, sleep in between. */
 #include "clock.h"
+#include "disk.h"
 #include "fw-cfg.h"
 #include "io.h"
 #include "layout.h"
@@ -18,7 +19,9 @@
 
 void guest_main(void *multiboot);
 
-static struct workload w = { .base = DEFAULT_BASE, .n_pages = 0x4000, .rate = 0 };
+static struct workload w = {
+    .base = DEFAULT_BASE, .n_pages = 0x4000, .rate = 0, .disk_rate = 100
+};
 static char text[256];
 static uint32_t n_ticks;
 
@@ -47,8 +50,8 @@ read_workload(void)
 static void
 tick(uint32_t ms)
 {
-    const uint32_t numbers[] = { ms, counters.dirtied, counters.checked,
-                                 counters.errors };
+    const uint32_t numbers[] = { ms, counters.dirtied, counters.checked, counters.errors,
+                                 disk_writes };
 
     if (++n_ticks % TICKS_PER_LINE) {
         print_char('.');
@@ -56,7 +59,7 @@ tick(uint32_t ms)
     }
     print("\nT ");
     print_number(n_ticks);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < (w.n_disk_blocks ? 5 : 4); i++) {
         print_char(' ');
         print_number(numbers[i]);
     }
@@ -82,6 +85,7 @@ run(void)
         n = due / 1000 < batch ? due / 1000 : batch;
         due -= n * 1000;
         pages_write(n);
+        disk_run(ms);
         if (due >= 1000) {
             pages_check(1);
         } else {
@@ -105,6 +109,10 @@ guest_main(void *multiboot)
     print_char('\n');
     pool_init(w.content);
     pages_fill(&w);
+    if (w.n_disk_blocks && !disk_init(w.n_disk_blocks, w.disk_rate)) {
+        print("# disk: none of that size\n");
+        w.n_disk_blocks = 0;
+    }
     sleep_init();
     run();
 }

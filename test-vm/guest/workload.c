@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Parse the workload: ws=64M:rate=2000:pattern=word:order=seq:content=text:base=16M */
+/* Parse the workload: ws=64M:rate=2000:pattern=word:order=seq:content=text:base=16M:disk=8M:… */
 #include "workload.h"
 
 #include <stdbool.h>
@@ -58,6 +58,13 @@ set(const char *key, const char *value, struct workload *w)
     if (same_text(key, "ws") && parse_size(value, &size)) {
         w->n_pages = size / PAGE_SIZE;
         return w->n_pages > 0 && w->n_pages <= SEQ_ENTRIES;
+    }
+    if (same_text(key, "disk") && parse_size(value, &size)) {
+        w->n_disk_blocks = size / PAGE_SIZE;
+        return w->n_disk_blocks <= DISK_SEQ_ENTRIES;
+    }
+    if (same_text(key, "drate")) {
+        return parse_size(value, &w->disk_rate);
     }
     if (same_text(key, "base") && parse_size(value, &size)) {
         w->base = size & ~(PAGE_SIZE - 1);

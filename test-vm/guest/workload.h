@@ -13,7 +13,9 @@ enum content { CONTENT_ZERO, CONTENT_TEXT, CONTENT_RANDOM };
 struct workload {
     uint32_t base; /* bytes, multiple of the page size */
     uint32_t n_pages;
-    uint32_t rate; /* pages per second, RATE_MAX: as many as possible */
+    uint32_t rate;          /* pages per second, RATE_MAX: as many as possible */
+    uint32_t n_disk_blocks; /* of 4 KiB; 0: no disk */
+    uint32_t disk_rate;     /* blocks per second */
     enum pattern pattern;
     enum order order;
     enum content content;

@@ -34,6 +34,7 @@ class Pair:
     fill       part of the RAM beyond the working set that holds real files' contents
     share      memory is one file per side below /dev/shm, so that sides can be compared
     dirty_extra_args   more words for both QEMUs
+    disks      disks.Disk of each disk; the images are in .src.disks and .dst.disks
     link       Link: each QEMU runs at its end of it
 
     Threads: make it in a thread that outlives it (see cleanup.spawn()).
@@ -41,12 +42,13 @@ class Pair:
 
     def __init__(self, src, dst=None, mem_mib=512, accel="kvm", machine="pc-i440fx-7.2",
                  workload=None, guest="bare", fill=0.5, share=True, dirty_extra_args=(),
-                 link=None, tmpdir=None):
+                 link=None, tmpdir=None, disks=()):
         if guest not in ("bare", "linux") or accel not in ("kvm", "tcg"):
             raise VmError(f"guest {guest!r}, accel {accel!r}: want bare or linux, kvm or tcg")
         self.link, self._qemu_dst, self._n_destinations = link, dst or src, 0
         self.src = self.dst = None
         self._shm = self._dir = None
+        self.disks = list(disks)
         self._closed = False
         self.config = {"mem_mib": mem_mib, "accel": accel, "machine": machine, "guest": guest,
                        "workload": dict(workload or {}), "share": share, "pool": None,
@@ -72,8 +74,10 @@ class Pair:
             self._make_pool()
         ram_path = self._new_ram("src.ram")
         ram.prefill(ram_path, self._free_memory(), self.config["mem_mib"] << 20, fill)
-        self.src = Side("src", qemu, machine_args(self.config, ram_path), self.dir, ram_path,
-                        self.link.exec_prefix if self.link else ())
+        images, disk_args = self._new_disks("src")
+        self.src = Side("src", qemu, machine_args(self.config, ram_path) + disk_args, self.dir,
+                        ram_path, self.link.exec_prefix if self.link else ())
+        self.src.disks = images
         self._start_destination()
         self.src.connect()
         self.dst.connect()
@@ -108,14 +112,26 @@ class Pair:
             os.truncate(file.fileno(), self.config["mem_mib"] << 20)
         return path
 
+    def _new_disks(self, name):
+        """A fresh image of each disk: their paths, and QEMU's words for them."""
+        paths, args = [], []
+        for number, disk in enumerate(self.disks):
+            path = self._dir.file(f"{name}-disk{number}")
+            disk.make(path)
+            paths.append(path)
+            args += disk.args(number, path)
+        return paths, args
+
     def _start_destination(self):
         self._n_destinations += 1
         # What need not be compared is anonymous memory, as guests have it.
         ram_path = (self._new_ram(f"dst{self._n_destinations}.ram") if self.config["share"]
                     else None)
-        args = machine_args(self.config, ram_path) + ["-S", "-incoming", "defer"]
+        images, disk_args = self._new_disks(f"dst{self._n_destinations}")
+        args = machine_args(self.config, ram_path) + disk_args + ["-S", "-incoming", "defer"]
         self.dst = Side("dst", self._qemu_dst, args, self.dir, ram_path,
                         self.link.dst_exec_prefix if self.link else ())
+        self.dst.disks = images
 
     def new_destination(self, qemu=None):
         """Kill the destination and start a fresh one, of another QEMU if given."""

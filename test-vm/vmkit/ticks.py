@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a guest says on its serial line, stamped on arrival.
 
-The guests print a dot or a line `T <seq> <ms> <dirtied> <checked> <errors>` per tick, a line
+The guests print a dot or a line `T <seq> <ms> <dirtied> <checked> <errors>` per tick (with a disk,
+how many blocks of it were written comes last), a line
 `CORRUPT …` for memory gone wrong, and `# …` for people. A migration cuts this stream
 anywhere: what a destination says up to its first line end belongs to a line that the
 source began, and counts as life but not as a tick.
@@ -13,7 +14,8 @@ import os
 import threading
 import time
 
-Status = collections.namedtuple("Status", "ns seq ms dirtied checked errors")
+Status = collections.namedtuple("Status", "ns seq ms dirtied checked errors disk_writes",
+                                defaults=[0])
 
 
 class TickLog:
@@ -82,7 +84,7 @@ class TickLog:
             self.corrupt.append(words)
         elif words.startswith("T "):
             try:
-                self.statuses.append(Status(now, *map(int, words.split()[1:6])))
+                self.statuses.append(Status(now, *map(int, words.split()[1:7])))
                 self.count += 1
             except (ValueError, TypeError):
                 self.notes.append(words)
