@@ -16,6 +16,8 @@
 
 enum {
     CANCEL_TIMEOUT_MS = 2000,
+    /* With the destination gone QEMU has nothing to wait for. */
+    LAST_TIMEOUT_MS = 10000,
     EXPORT_TIMEOUT_MS = 5000,
     ANSWER_TIMEOUT_MS = 1000,
     POLL_MS = 10,
@@ -59,9 +61,9 @@ reap(QmigJob *job, guint *left, GError **error)
 }
 
 static bool
-reap_all(QmigJob *job, guint *left, GError **error)
+reap_all(QmigJob *job, uint32_t timeout_ms, guint *left, GError **error)
 {
-    QmigDeadline deadline = qmig_deadline_in_ms(CANCEL_TIMEOUT_MS);
+    QmigDeadline deadline = qmig_deadline_in_ms(timeout_ms);
 
     for (;;) {
         if (!reap(job, left, error)) {
@@ -99,30 +101,51 @@ end_stuck_destination(QmigJob *job)
     }
 }
 
+static void
+cancel_mirrors(QmigJob *job)
+{
+    for_each_mirror(job, false);
+}
+
+static void
+yank_mirrors(QmigJob *job)
+{
+    for_each_mirror(job, true);
+}
+
+/* Each means is given its time; a source that does not answer meanwhile may do so after the
+ * next. */
 static bool
 end_mirrors(QmigJob *job, GError **error)
 {
+    static const struct {
+        void (*act)(QmigJob *job);
+        uint32_t timeout_ms;
+    } means[] = {
+        { cancel_mirrors, CANCEL_TIMEOUT_MS },
+        { yank_mirrors, CANCEL_TIMEOUT_MS },
+        { end_stuck_destination, LAST_TIMEOUT_MS },
+    };
+    g_autoptr(GError) wrong = NULL;
     guint left = 0;
 
-    for_each_mirror(job, false);
-    if (!reap_all(job, &left, error)) {
+    for (size_t i = 0; i < G_N_ELEMENTS(means); i++) {
+        g_clear_error(&wrong);
+        means[i].act(job);
+        if (reap_all(job, means[i].timeout_ms, &left, &wrong) && left == 0) {
+            return true;
+        }
+        if (g_error_matches(wrong, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+            break;
+        }
+    }
+    if (wrong != NULL) {
+        g_propagate_error(error, g_steal_pointer(&wrong));
         return false;
     }
-    if (left > 0) {
-        for_each_mirror(job, true);
-        if (!reap_all(job, &left, error)) {
-            return false;
-        }
-    }
-    if (left > 0) {
-        end_stuck_destination(job);
-        if (!reap_all(job, &left, error)) {
-            return false;
-        }
-    }
-    return left == 0 || qmig_set_error(error, QMIG_ERROR_TIMEOUT,
-                                       "source: %u of its mirrors (\"%s…\") do not end",
-                                       left, QMIG_STORAGE_PREFIX);
+    return qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                          "source: %u of its mirrors (\"%s…\") do not end", left,
+                          QMIG_STORAGE_PREFIX);
 }
 
 static bool

@@ -101,7 +101,8 @@ def moved(p, *options, numbers=(0, 1)):
 def stayed(p, done, code, before, settings=None):
     """The guest goes on on the source, which nothing is left on."""
     lib.stayed_whole(p, done, code, settings)
-    check(block_state(p.src) == before, f"source: {block_state(p.src)}, before {before}")
+    check(block_state(p.src) == before,
+          f"source: {block_state(p.src)}, before {before}: {done.err}")
     wait_disk_writes(p.src, 50)
     check(p.guest_errors() == [], f"the disk is what the guest wrote: {p.guest_errors()}")
 
