@@ -199,6 +199,7 @@ agent_outside(const QmigJob *job)
 
 const QmigPart qmig_agent_part = {
     .name = "agent",
+    .recovers = true,
     .outside = agent_outside,
     .check = agent_check,
     .watch = agent_watch,

@@ -44,4 +44,6 @@ after_cont(QmigJob *job, GError **error)
     return true;
 }
 
-const QmigPart qmig_announce_part = { .name = "announce", .after_cont = after_cont };
+const QmigPart qmig_announce_part = { .name = "announce",
+                                      .recovers = true,
+                                      .after_cont = after_cont };

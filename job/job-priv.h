@@ -59,6 +59,7 @@ struct QmigJob {
     bool source_held;         /* this job has stopped the source's guest */
     bool suspended;           /* by --timeout-suspend: the deadline has done its work */
     QmigPostcopy postcopy;
+    bool recovers;          /* qmig recover: what came before was another process */
     QmigJournal *journal;   /* NULL = none, or not begun */
     QmigLife *life;         /* of the part "life" */
     QmigAgentState *agent;  /* of the part "agent" */

@@ -412,6 +412,7 @@ life_outside(const QmigJob *job)
 
 const QmigPart qmig_life_part = {
     .name = "life",
+    .recovers = true,
     .outside = life_outside,
     .watch = life_watch,
     .before_cont = life_before_cont,

@@ -15,6 +15,8 @@ typedef struct {
     /* For one that deals with others than the QEMUs: what it would do, or NULL. In a rehearsal
        that is noted, and nothing but its check is called. (transfer full) */
     char *(*outside)(const QmigJob *job);
+    /* Its steps are called in a recovery too, where check and prepare have not been. */
+    bool recovers;
     /* check: nothing is touched; what does not fit goes to qmig_job_problem(). */
     void (*check)(QmigJob *job, GString *problems);
     /* prepare: settings are applied, the destination is not yet told to listen. */

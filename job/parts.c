@@ -26,11 +26,13 @@ n_parts(void)
     return (int)G_N_ELEMENTS(qmig_parts) - 1;
 }
 
-/* In a rehearsal those that deal with others than the QEMUs stay out. */
+/* In a rehearsal those that deal with others than the QEMUs stay out; in a recovery those that
+ * rely on what they did in check and prepare. */
 static bool
 takes_part(const QmigJob *job, int i)
 {
-    return job->rehearsal == NULL || qmig_parts[i]->outside == NULL;
+    return (job->rehearsal == NULL || qmig_parts[i]->outside == NULL) &&
+           (!job->recovers || qmig_parts[i]->recovers);
 }
 
 /* Call a step of every part that has it, until one fails. */

@@ -8,6 +8,7 @@
 
 #include "job/part.h"
 #include "job/steps.h"
+#include "job/storage.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -264,6 +265,17 @@ undo_all(QmigJob *job, QmigSide *side, JsonObject *records, bool objects)
     }
 }
 
+/* Mirrors, nodes and exports of a copy of disks go by their names. */
+static void
+clear_disks(QmigJob *job, QmigSide *side)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (is_reached(side) && !qmig_storage_clear_leftovers(job, side, &error)) {
+        qmig_job_message(job, "%s", error->message);
+    }
+}
+
 /* ---- who has it ------------------------------------------------------------------------- */
 
 static void
@@ -356,6 +368,7 @@ finish(QmigJob *job, JsonObject *records, GError **error)
 {
     QmigSide *destination = &job->destination;
 
+    clear_disks(job, destination);
     undo_all(job, destination, records, false);
     /* It ran already, and somebody stopped it, or it stopped itself. */
     if (has(records, "running") || (job->cont_noted && !destination->running &&
@@ -364,6 +377,7 @@ finish(QmigJob *job, JsonObject *records, GError **error)
         job->options->suspend = job->options->suspend || !destination->running;
     }
     if (job->options->keep_source) {
+        clear_disks(job, &job->source);
         undo_all(job, &job->source, records, false);
         undo_all(job, &job->source, records, true);
     }
@@ -395,8 +409,10 @@ conclude(QmigJob *job, QmigOutcome outcome, GError **error)
 static QmigOutcome
 roll_back(QmigJob *job, JsonObject *records, GError **error)
 {
+    clear_disks(job, &job->source);
     undo_all(job, &job->source, records, false);
     if (!job->incoming_sent) {
+        clear_disks(job, &job->destination);
         undo_all(job, &job->destination, records, false);
     }
     qmig_phases[QMIG_PHASE_PREPARE].undo(job);
@@ -551,6 +567,7 @@ qmig_recover(const char *path, const char *fence, const QmigJobWatcher *watcher,
         return QMIG_OUTCOME_REFUSED;
     }
     job = qmig_job_new(options, watcher, data, cancel);
+    job->recovers = true;
     job->journal = g_steal_pointer(&journal);
     read_steps(job, records);
     QmigOutcome outcome = recover_job(job, records, error);

@@ -145,7 +145,7 @@ qmig_steps_begin(QmigJob *job, GError **error)
 {
     JsonObject *o;
 
-    if (job->journal != NULL ||
+    if (job->journal != NULL || job->rehearsal != NULL ||
         (job->options->journal == NULL && !job->options->journal_by_default)) {
         return true;
     }
