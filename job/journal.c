@@ -18,6 +18,8 @@ enum {
     MAX_FILE = 4 * 1024 * 1024,
     MAX_RECORD = 64 * 1024,
     MAX_CANDIDATES = 10000,
+    LOCK_TRIES = 15,
+    LOCK_POLL_US = 20000,
 };
 
 struct QmigJournal {
@@ -90,6 +92,19 @@ parse_all(QmigJournal *j, const GString *text, GError **error)
     return g_steal_pointer(&records);
 }
 
+/* A process that was just killed, or has just begun to be another one, may hold it a moment longer. */
+static bool
+take_lock(int fd)
+{
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            return true;
+        }
+        g_usleep(LOCK_POLL_US);
+    }
+    return false;
+}
+
 /* Open, lock, read. */
 static QmigJournal *
 open_locked(const char *path, int flags, JsonObject **records, GError **error)
@@ -103,7 +118,7 @@ open_locked(const char *path, int flags, JsonObject **records, GError **error)
         qmig_set_error_errno(error, errno, "journal: %s", path);
         return NULL;
     }
-    if (flock(j->fd, LOCK_EX | LOCK_NB) < 0) {
+    if (!take_lock(j->fd)) {
         qmig_set_error(error, QMIG_ERROR_STATE,
                        "journal: %s: the qmig that writes it still runs", path);
         return NULL;

@@ -507,6 +507,22 @@ ask_source(QmigJob *job, GError **error)
     return true;
 }
 
+static bool
+ask_who_runs(QmigSide *side, GError **error)
+{
+    g_autofree char *state = NULL;
+
+    if (!is_reached(side)) {
+        return true;
+    }
+    if (!qmig_qmp_query_status(side->qmp, &side->running, &state, NULL, error)) {
+        return false;
+    }
+    g_free(side->run_state);
+    side->run_state = g_steal_pointer(&state);
+    return true;
+}
+
 static QmigOutcome
 go_on(QmigJob *job, JsonObject *records, GError **error)
 {
@@ -536,7 +552,11 @@ recover_job(QmigJob *job, JsonObject *records, GError **error)
           qmig_json_get(begin, "destination", json_type_object));
     qmig_progress_init(&job->model, qmig_now_us());
     job->begin_us = qmig_now_us();
-    return ask_source(job, error) ? go_on(job, records, error) : QMIG_OUTCOME_REFUSED;
+    /* In this order: a source that runs after it said "completed" was continued. */
+    return ask_source(job, error) && ask_who_runs(&job->source, error) &&
+                   ask_who_runs(&job->destination, error)
+               ? go_on(job, records, error)
+               : QMIG_OUTCOME_REFUSED;
 }
 
 QmigOutcome

@@ -13,6 +13,7 @@
 
 #include <glib/gstdio.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -21,10 +22,12 @@ enum { SRC, DST, N_SIDES };
 
 typedef enum {
     NO_FAULT,
-    DIE,        /* the process is gone, and its socket */
-    ANSWER_NO,  /* GenericError */
-    ANSWER_ODD, /* a reply of another shape than agreed */
-    HANG,       /* reads, and answers nothing but yank */
+    DIE,         /* the process is gone, and its socket */
+    ANSWER_NO,   /* GenericError */
+    ANSWER_ODD,  /* a reply of another shape than agreed */
+    HANG,        /* reads, and answers nothing but yank */
+    KILL_BEFORE, /* world->victim is killed, and the command is not done */
+    KILL_AFTER,  /* the same, after it is done, before it is answered */
 } FaultKind;
 
 typedef enum {
@@ -98,6 +101,8 @@ struct World {
         const char *name;
         bool struck;
     } fault;
+
+    GPid victim; /* of KILL_BEFORE and KILL_AFTER */
 
     unsigned n_commands[N_SIDES];
     GString *log; /* "source migrate\n…" */
@@ -548,6 +553,14 @@ fake_command(Fake *f, JsonObject *request)
         world_die(w, f->side);
     } else if (fault == HANG) {
         w->hangs[f->side] = true;
+    } else if (fault == KILL_BEFORE) {
+        kill(w->victim, SIGKILL);
+    } else if (fault == KILL_AFTER) {
+        value = world_answer(w, f->side, command, args);
+        kill(w->victim, SIGKILL);
+        if (strcmp(command, "quit") == 0) {
+            world_die(w, f->side);
+        }
     } else if (fault == ANSWER_NO) {
         fake_reply(f, "error", "{\"class\":\"GenericError\",\"desc\":\"no\"}", id);
     } else if (fault == ANSWER_ODD) {
