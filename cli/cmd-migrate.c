@@ -33,9 +33,7 @@ put_report(CliRender *render, JsonObject *report)
 
     json_object_object_add(event, "event", json_object_new_string("report"));
     json_object_object_add(event, "report", json_object_get(report));
-    cli_lines_put(render->events,
-                  json_object_to_json_string_ext(
-                      event, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    cli_put_json_line(render->events, event);
 }
 
 /* --offline: no QEMU, no job. */
@@ -123,7 +121,9 @@ cli_migrate(int argc, char **argv)
         return move_definition(options);
     }
     take_control(options);
-    render.events = cli_option_given("events") ? cli_lines_new(STDOUT_FILENO) : NULL;
+    render.events = cli_option_given("events")
+                        ? cli_lines_new(STDOUT_FILENO, CLI_LINES_LOST_JSON)
+                        : NULL;
     signal_cancel = cancel;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

@@ -11,12 +11,13 @@ enum { END_TIMEOUT_US = 5 * G_USEC_PER_SEC };
 
 struct CliLines {
     int fd;
+    const char *lost;
     GThread *thread;
     gint refs; /* atomic: the owner's and the thread's */
 
     GMutex lock; /* guards what follows */
     GCond changed;
-    GQueue queue; /* char * with newline */
+    GQueue queue; /* char * */
     guint64 n_lost;
     bool is_ending, has_ended;
 };
@@ -45,8 +46,9 @@ take(CliLines *lines)
     line = g_queue_pop_head(&lines->queue);
     /* What was lost came after all that waits. */
     if (line == NULL && lines->n_lost > 0) {
-        line = g_strdup_printf("{\"event\":\"lost\",\"count\":%" G_GUINT64_FORMAT "}\n",
-                               lines->n_lost);
+        g_autofree char *count = g_strdup_printf("%" G_GUINT64_FORMAT, lines->n_lost);
+        g_auto(GStrv) parts = g_strsplit(lines->lost, "%s", 2);
+        line = g_strjoinv(count, parts);
         lines->n_lost = 0;
     }
     g_mutex_unlock(&lines->lock);
@@ -82,11 +84,12 @@ write_lines(void *data)
 }
 
 CliLines *
-cli_lines_new(int fd)
+cli_lines_new(int fd, const char *lost)
 {
     CliLines *lines = g_new0(CliLines, 1);
 
     lines->fd = fd;
+    lines->lost = lost;
     lines->refs = 2;
     g_mutex_init(&lines->lock);
     g_cond_init(&lines->changed);
@@ -103,10 +106,22 @@ cli_lines_put(CliLines *lines, const char *text)
     if (lines->n_lost > 0 || g_queue_get_length(&lines->queue) >= CLI_LINES_MAX) {
         lines->n_lost++;
     } else {
-        g_queue_push_tail(&lines->queue, g_strconcat(text, "\n", NULL));
+        g_queue_push_tail(&lines->queue, g_strdup(text));
     }
     g_cond_broadcast(&lines->changed);
     g_mutex_unlock(&lines->lock);
+}
+
+void
+cli_lines_printf(CliLines *lines, const char *fmt, ...)
+{
+    g_autofree char *text = NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    text = g_strdup_vprintf(fmt, ap);
+    va_end(ap);
+    cli_lines_put(lines, text);
 }
 
 void

@@ -20,6 +20,7 @@
 
 enum {
     REDRAW_US = 100000,
+    STORAGE_US = 2000000,
     BAR_WIDTH = 20,
     DEFAULT_COLUMNS = 80,
 };
@@ -32,6 +33,17 @@ can_redraw(FILE *out)
     return isatty(fileno(out)) && term != NULL && strcmp(term, "dumb") != 0;
 }
 
+/* A terminal that is stopped (Ctrl-S), or a pipe nobody reads, must not hold up the guest. */
+static void
+start_lines(CliRender *render)
+{
+    if (render->kind != CLI_PROGRESS_NONE) {
+        render->lines = cli_lines_new(
+            fileno(render->out), render->kind == CLI_PROGRESS_JSON ? CLI_LINES_LOST_JSON
+                                                                   : CLI_LINES_LOST_TEXT);
+    }
+}
+
 bool
 cli_render_init(CliRender *render, FILE *out, const char *kind)
 {
@@ -40,13 +52,13 @@ cli_render_init(CliRender *render, FILE *out, const char *kind)
     *render = (CliRender){ .out = out };
     if (kind == NULL || strcmp(kind, "auto") == 0) {
         render->kind = can_redraw(out) ? CLI_PROGRESS_TTY : CLI_PROGRESS_PLAIN;
+        start_lines(render);
         return true;
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (strcmp(kind, kinds[i]) == 0) {
             render->kind = (CliProgressKind)i;
-            render->json = render->kind == CLI_PROGRESS_JSON ? cli_lines_new(fileno(out))
-                                                             : NULL;
+            start_lines(render);
             return true;
         }
     }
@@ -54,13 +66,22 @@ cli_render_init(CliRender *render, FILE *out, const char *kind)
 }
 
 void
+cli_put_json_line(CliLines *lines, JsonObject *object)
+{
+    cli_lines_printf(
+        lines, "%s\n",
+        json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
+                                                   JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
+void
 cli_render_end(CliRender *render)
 {
     if (render->is_drawn) {
-        fputc('\n', render->out);
+        cli_lines_put(render->lines, "\n");
         render->is_drawn = false;
     }
-    g_clear_pointer(&render->json, cli_lines_free);
+    g_clear_pointer(&render->lines, cli_lines_free);
     g_clear_pointer(&render->events, cli_lines_free);
 }
 
@@ -68,7 +89,8 @@ cli_render_end(CliRender *render)
 static void
 say(CliRender *render, const char *text)
 {
-    fprintf(render->out, "%s%s\n", render->is_drawn ? "\r\033[K\033[1A\033[K" : "", text);
+    cli_lines_printf(render->lines, "%s%s\n",
+                     render->is_drawn ? "\r\033[K\033[1A\033[K" : "", text);
     render->is_drawn = false;
     render->drawn_us = 0;
 }
@@ -78,14 +100,12 @@ static void
 on_event(void *data, JsonObject *event)
 {
     CliRender *render = data;
-    const char *line = json_object_to_json_string_ext(
-        event, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 
-    if (render->json != NULL) {
-        cli_lines_put(render->json, line);
+    if (render->kind == CLI_PROGRESS_JSON) {
+        cli_put_json_line(render->lines, event);
     }
     if (render->events != NULL) {
-        cli_lines_put(render->events, line);
+        cli_put_json_line(render->events, event);
     }
 }
 
@@ -95,7 +115,7 @@ on_phase(void *data, QmigPhase phase)
     CliRender *render = data;
 
     if (render->kind == CLI_PROGRESS_PLAIN) {
-        fprintf(render->out, "phase=%s\n", qmig_phase_name(phase));
+        cli_lines_printf(render->lines, "phase=%s\n", qmig_phase_name(phase));
     }
 }
 
@@ -155,6 +175,17 @@ columns(FILE *out)
                : DEFAULT_COLUMNS;
 }
 
+/* "; disks 1.2 GiB of 4.0 GiB"; "" when none are copied. */
+static char *
+disks_text(const QmigProgress *p)
+{
+    g_autofree char *done = qmig_format_size(p->storage_done);
+    g_autofree char *total = qmig_format_size(p->storage_total);
+
+    return p->storage_total > 0 ? g_strdup_printf("; disks %s of %s", done, total)
+                                : g_strdup("");
+}
+
 static void
 draw(CliRender *render, const QmigProgress *p)
 {
@@ -168,15 +199,19 @@ draw(CliRender *render, const QmigProgress *p)
         "%-11s [%.*s%.*s] %3u %%  pass %" G_GUINT64_FORMAT "%s",
         qmig_phase_name(p->phase), filled, full, BAR_WIDTH - filled, none, p->percent,
         p->iteration, left);
+    g_autofree char *disks = disks_text(p);
     g_autofree char *second = g_strdup_printf(
         "  %s, dirtied %s; pages: %" G_GUINT64_FORMAT " normal, %" G_GUINT64_FORMAT
-        " zero, %" G_GUINT64_FORMAT " resent",
-        rate, dirty, p->pages_normal, p->pages_zero, p->pages_resent);
+        " zero, %" G_GUINT64_FORMAT " resent%s",
+        rate, dirty, p->pages_normal, p->pages_zero, p->pages_resent, disks);
 
+    if (p->phase == QMIG_PHASE_STORAGE) {
+        g_free(second);
+        second = g_strdup_printf("  %s%s", rate, disks);
+    }
     /* Lines that wrap could not be redrawn. All of it is ASCII. */
-    fprintf(render->out, "%s\r\033[K%.*s\n\033[K%.*s", render->is_drawn ? "\033[1A" : "",
-            width, first, width, second);
-    fflush(render->out);
+    cli_lines_printf(render->lines, "%s\r\033[K%.*s\n\033[K%.*s",
+                     render->is_drawn ? "\033[1A" : "", width, first, width, second);
     render->is_drawn = true;
     render->drawn_us = qmig_now_us();
 }
@@ -190,6 +225,15 @@ on_progress(void *data, const QmigProgress *p)
         (p->percent == 100 || qmig_now_us() - render->drawn_us >= REDRAW_US)) {
         draw(render, p);
     }
+    /* Disks have no passes to tell of. */
+    if (render->kind == CLI_PROGRESS_PLAIN && p->phase == QMIG_PHASE_STORAGE &&
+        qmig_now_us() - render->drawn_us >= STORAGE_US) {
+        render->drawn_us = qmig_now_us();
+        cli_lines_printf(render->lines,
+                         "disks=%" G_GUINT64_FORMAT "MiB of=%" G_GUINT64_FORMAT
+                         "MiB rate=%" G_GUINT64_FORMAT "MiB/s\n",
+                         p->storage_done >> 20, p->storage_total >> 20, p->rate >> 20);
+    }
 }
 
 /* ---- iterations ------------------------------------------------------------------------- */
@@ -200,15 +244,16 @@ on_iteration(void *data, const QmigProgress *p)
     CliRender *render = data;
 
     if (render->kind == CLI_PROGRESS_PLAIN) {
-        fprintf(render->out,
-                "iter=%" G_GUINT64_FORMAT " elapsed=%" G_GUINT64_FORMAT
-                "ms sent=%" G_GUINT64_FORMAT "MiB left=%" G_GUINT64_FORMAT
-                "MiB rate=%" G_GUINT64_FORMAT "MiB/s dirty=%" G_GUINT64_FORMAT
-                "MiB/s normal=%" G_GUINT64_FORMAT " zero=%" G_GUINT64_FORMAT
-                " resent=%" G_GUINT64_FORMAT " est_downtime=%" G_GUINT64_FORMAT "ms\n",
-                p->iteration, p->elapsed_ms, p->transferred >> 20, p->remaining >> 20,
-                p->rate >> 20, p->dirty_rate >> 20, p->pages_normal, p->pages_zero,
-                p->pages_resent, p->expected_downtime_ms);
+        cli_lines_printf(
+            render->lines,
+            "iter=%" G_GUINT64_FORMAT " elapsed=%" G_GUINT64_FORMAT
+            "ms sent=%" G_GUINT64_FORMAT "MiB left=%" G_GUINT64_FORMAT
+            "MiB rate=%" G_GUINT64_FORMAT "MiB/s dirty=%" G_GUINT64_FORMAT
+            "MiB/s normal=%" G_GUINT64_FORMAT " zero=%" G_GUINT64_FORMAT
+            " resent=%" G_GUINT64_FORMAT " est_downtime=%" G_GUINT64_FORMAT "ms\n",
+            p->iteration, p->elapsed_ms, p->transferred >> 20, p->remaining >> 20,
+            p->rate >> 20, p->dirty_rate >> 20, p->pages_normal, p->pages_zero,
+            p->pages_resent, p->expected_downtime_ms);
     }
 }
 

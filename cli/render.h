@@ -20,7 +20,7 @@ typedef struct {
     FILE *out;        /* where; borrowed */
     bool is_drawn;    /* the two lines stand on the terminal, the cursor at their end */
     int64_t drawn_us; /* when */
-    CliLines *json;   /* (nullable) of CLI_PROGRESS_JSON, on stderr */
+    CliLines *lines;  /* (nullable) all that goes to `out` */
     CliLines *events; /* (nullable) of --events, on stdout; set by the caller */
 } CliRender;
 
@@ -28,6 +28,9 @@ typedef struct {
  * False: none of these. */
 bool cli_render_init(CliRender *render, FILE *out, const char *kind);
 extern const QmigJobWatcher cli_render_watcher; /* its data: a CliRender */
+/* An object as a line. */
+void cli_put_json_line(CliLines *lines, JsonObject *object);
+
 /* Leave the terminal with the cursor on a line of its own, and wait until all is written. */
 void cli_render_end(CliRender *render);
 

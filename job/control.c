@@ -17,10 +17,12 @@
 #include "util/error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -538,6 +540,17 @@ is_dead(const char *path)
            errno == ECONNREFUSED;
 }
 
+/* Who takes a lock here looks afterwards whether the file is still there. */
+static void
+remove_free_lock(const char *path)
+{
+    g_auto(QmigFd) fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        g_unlink(path);
+    }
+}
+
 void
 qmig_control_sweep(const char *directory)
 {
@@ -548,6 +561,8 @@ qmig_control_sweep(const char *directory)
         g_autofree char *path = g_build_filename(directory, name, NULL);
         if (g_str_has_suffix(name, ".sock") && is_dead(path)) {
             g_unlink(path);
+        } else if (g_str_has_suffix(name, ".lock")) {
+            remove_free_lock(path);
         }
     }
 }

@@ -46,7 +46,8 @@ typedef struct QmigControlRequest QmigControlRequest;
  */
 char *qmig_control_directory(void);
 
-/* Remove the sockets in @directory that nobody listens on: their processes were killed. */
+/* Remove the sockets in @directory that nobody listens on, and locks of guests that nobody has:
+ * their processes were killed. */
 void qmig_control_sweep(const char *directory);
 
 /**

@@ -169,26 +169,31 @@ def answers_while_the_source_hangs():
         ended(p, process, 0)
 
 
-def stopped_reader():
-    """Who does not read the events does not hold up the guest."""
-    with pair() as p:
-        read_end, write_end = os.pipe()
-        fcntl.fcntl(write_end, F_SETPIPE_SZ, 4096)
-        p.wait_ticking(p.src)
-        with subprocess.Popen([lib.QMIG, "migrate", f"unix:{p.src.qmp}", f"unix:{p.dst.qmp}",
-                               "--events", "--progress=none", "--bandwidth=60MiB/s"],
-                              stdout=write_end, stderr=subprocess.PIPE,
-                              env=lib.ENVIRONMENT) as process:
-            os.close(write_end)
-            try:
-                check(process.wait(30) == 0, f"it is done: {process.stderr.read()}")
-            finally:
-                if process.poll() is None:
-                    process.kill()
-        os.close(read_end)
-        p.wait_ticking(p.dst)
-        blackout = p.blackout_ms()
-        check(blackout < 3000, f"the guest did not wait for the reader: {blackout} ms")
+def stopped_reader(stream, *options):
+    """Who does not read what is told does not hold up the guest: a pipe of one page."""
+    def test():
+        with pair() as p:
+            read_end, write_end = os.pipe()
+            fcntl.fcntl(write_end, F_SETPIPE_SZ, 4096)
+            p.wait_ticking(p.src)
+            other = "stderr" if stream == "stdout" else "stdout"
+            with subprocess.Popen([lib.QMIG, "migrate", f"unix:{p.src.qmp}",
+                                   f"unix:{p.dst.qmp}", *options],
+                                  **{stream: write_end, other: subprocess.PIPE},
+                                  env=lib.ENVIRONMENT) as process:
+                os.close(write_end)
+                try:
+                    check(process.wait(30) == 0, "it is done")
+                finally:
+                    if process.poll() is None:
+                        process.kill()
+            unread = len(os.read(read_end, 65536))
+            check(unread > 3500, f"the pipe was full: {unread} bytes")
+            os.close(read_end)
+            p.wait_ticking(p.dst)
+            blackout = p.blackout_ms()
+            check(blackout < 3000, f"the guest did not wait for the reader: {blackout} ms")
+    return test
 
 
 # ---- steering -----------------------------------------------------------------------------------
@@ -411,7 +416,10 @@ TESTS = [
     (f"{VERSION}: watched to the end by two", watched_to_the_end),
     (f"{VERSION}: every phase is told, the report is the last line", every_phase_is_told),
     (f"{VERSION}: status answers while the source hangs", answers_while_the_source_hangs),
-    (f"{VERSION}: who does not read the events holds nobody up", stopped_reader),
+    (f"{VERSION}: who does not read the events holds nobody up",
+     stopped_reader("stdout", "--events", "--progress=none", "--bandwidth=60MiB/s")),
+    (f"{VERSION}: nor does a stopped terminal",
+     stopped_reader("stderr", "--progress=tty", "--bandwidth=30MiB/s")),
     (f"{VERSION}: set takes effect while it runs and is put back", set_while_running),
     (f"{VERSION}: a deadline set while it runs ends it", deadline_set_while_running),
     (f"{VERSION}: cancelled by name, all undone", cancelled_by_name),
