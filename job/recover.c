@@ -212,9 +212,13 @@ runs(const QmigSide *side)
 static bool
 is_gone(const GError *error)
 {
-    static const char *const words[] = { "not found", "o find",         "nnot find",
-                                         "No active", "not running",    "does not exist",
-                                         "No such",   "not been added", "no active" };
+    static const char *const words[] = {
+        "not found",   "o find",
+        "nnot find",   "No active",
+        "not running", "does not exist",
+        "No such",     "not been added",
+        "no active",   "'concluded' cannot accept command verb 'cancel'"
+    };
 
     for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
         if (strstr(error->message, words[i]) != NULL) {

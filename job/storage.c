@@ -3,6 +3,7 @@
 #include "job/storage.h"
 
 #include "job/part.h"
+#include "job/steps.h"
 #include "job/tls.h"
 #include "util/error.h"
 #include "util/units.h"
@@ -34,6 +35,22 @@ bool
 qmig_storage_is_asked(const QmigJob *job)
 {
     return job->options->copy_storage_all || job->options->copy_storage_inc;
+}
+
+/* For recovery, before it is made: @command on the one whose @key is @name removes it. */
+static bool
+will_undo(QmigJob *job, const QmigSide *side, const char *command, const char *key,
+          const char *name, GError **error)
+{
+    JsonObject *arguments = json_object_new_object();
+
+    json_object_object_add(arguments, key, json_object_new_string(name));
+    if (g_str_equal(command, "block-export-del")) {
+        json_object_object_add(arguments, "mode", json_object_new_string("hard"));
+    } else if (g_str_equal(command, "block-job-cancel")) {
+        json_object_object_add(arguments, "force", json_object_new_boolean(true));
+    }
+    return qmig_steps_will_undo(job, side, command, arguments, error);
 }
 
 /* ---- prepare ---------------------------------------------------------------------------- */
@@ -86,7 +103,8 @@ serve(QmigJob *job, GError **error)
     g_autoptr(QmigAddress) listen = NULL;
 
     if (!qmig_endpoints_choose_disks(&job->endpoints, job->options, &listen, &s->address,
-                                     error)) {
+                                     error) ||
+        !qmig_steps_will_undo(job, &job->destination, "nbd-server-stop", NULL, error)) {
         return false;
     }
     if (listen->kind == QMIG_ADDRESS_TCP && listen->port == 0) {
@@ -100,7 +118,9 @@ serve(QmigJob *job, GError **error)
     for (guint i = 0; i < s->disks->len; i++) {
         QmigStorageDisk *disk = nth(s, i);
         disk->exported = true;
-        if (!qmig_qmp_export_add(job->destination.qmp, disk->id, disk->there->node,
+        if (!will_undo(job, &job->destination, "block-export-del", "id", disk->id,
+                       error) ||
+            !qmig_qmp_export_add(job->destination.qmp, disk->id, disk->there->node,
                                  error)) {
             return false;
         }
@@ -122,6 +142,9 @@ connect_disks(QmigJob *job, GError **error)
             .tls_creds = qmig_tls_creds_id(job, &job->source),
             .tls_hostname = qmig_tls_host(job),
         };
+        if (!will_undo(job, &job->source, "blockdev-del", "node-name", disk->id, error)) {
+            return false;
+        }
         disk->connected = true;
         if (!qmig_qmp_nbd_open(job->source.qmp, &target, error)) {
             g_autofree char *where = qmig_address_to_string(s->address);
@@ -195,6 +218,12 @@ begin(QmigJob *job, GError **error)
             .synchronous = job->options->copy_storage_synchronous,
             .bytes_per_s = speed_of_each(s, limit),
         };
+        /* Recovery takes them from the last. */
+        if (!will_undo(job, &job->source, "job-dismiss", "id", disk->id, error) ||
+            !will_undo(job, &job->source, "block-job-cancel", "device", disk->id,
+                       error)) {
+            return false;
+        }
         disk->mirrored = true;
         if (!qmig_qmp_mirror(job->source.qmp, &mirror, error)) {
             g_prefix_error(error, "disk %s: ", disk->name);

@@ -238,7 +238,7 @@ def paths_of(report):
     """Members as the page names them: groups of figures by their leaves, all else by its top."""
     paths = set()
     for name, value in report.items():
-        if name in ("ms", "ram") or (name == "error" and "where" in value):
+        if name in ("ms", "ram", "storage") or (name == "error" and "where" in value):
             paths |= {f"{name}.{leaf}" for leaf in value}
         else:
             paths.add(name)
