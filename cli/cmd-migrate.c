@@ -57,6 +57,30 @@ move_definition(QmigJobOptions *options)
     return code == 0 ? 0 : cli_fail("migrate", error, code);
 }
 
+/* --postcopy-resume is virsh's word for it. */
+static int
+resume(char *source)
+{
+    static char command[] = "recover", json[] = "--json";
+    g_autofree char *fence = NULL, *progress = NULL;
+    char *argv[6] = { command, source };
+    char **list = argv;
+    int argc = 2;
+
+    if (cli_option_given("json")) {
+        argv[argc++] = json;
+    }
+    if (cli_option_given("fence")) {
+        fence = g_strdup_printf("--fence=%s", cli_option_text("fence"));
+        argv[argc++] = fence;
+    }
+    if (cli_option_given("progress")) {
+        progress = g_strdup_printf("--progress=%s", cli_option_text("progress"));
+        argv[argc++] = progress;
+    }
+    return cli_recover(argc, list);
+}
+
 static int
 run(QmigJobOptions *options, CliRender *render, const QmigCancel *cancel)
 {
@@ -116,6 +140,10 @@ cli_migrate(int argc, char **argv)
     QmigJobOptions *options = cli_migrate_take(argv, &error);
     if (options == NULL) {
         return cli_fail("migrate", error, QMIG_OUTCOME_USAGE);
+    }
+    if (cli_option_given("postcopy-resume")) {
+        qmig_job_options_free(options);
+        return resume(argv[1]);
     }
     if (options->offline) {
         return move_definition(options);

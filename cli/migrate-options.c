@@ -397,6 +397,25 @@ check_hooks(Taking *taking)
     }
 }
 
+/* What it resumes has its options. */
+static void
+check_resume(Taking *taking)
+{
+    static const char *const with[] = { "postcopy-resume", "fence", "progress", "json",
+                                        NULL };
+    size_t n;
+    const CliOption *rows = cli_migrate_options(&n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (cli_option_given(rows[i].name) && !g_strv_contains(with, rows[i].name)) {
+            problem(taking,
+                    "--postcopy-resume does not go with --%s: what it resumes has its "
+                    "options already",
+                    rows[i].name);
+        }
+    }
+}
+
 /* What rows cannot say. */
 static void
 take_rest(Taking *taking)
@@ -413,6 +432,9 @@ take_rest(Taking *taking)
     }
     options->journal_by_default = !cli_option_given("no-journal");
     check_hooks(taking);
+    if (cli_option_given("postcopy-resume")) {
+        check_resume(taking);
+    }
     if (options->rdma && !options->direct) {
         problem(taking, "--migrateuri: no proxy can stand in RDMA: add --direct");
     }

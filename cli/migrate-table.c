@@ -292,6 +292,12 @@ static const CliOption table[] = {
           "When the link breaks in post-copy, both sides pause; qmig tries so long to "
           "connect them again, as often as it breaks. Exit code 6 when it does not "
           "succeed." },
+    { "postcopy-resume", CLI_FLAG, CLI_GROUP_POSTCOPY, .virsh = "--postcopy-resume",
+      .help = "resume a paused post-copy; as qmig recover",
+      .text =
+          "Resume a post-copy that is paused (exit code 6): the same as L<qmig-recover(1)> "
+          "with SOURCE. Of the other options only B<--fence>, B<--progress> and B<--json> "
+          "go with it." },
     { "postcopy-bandwidth", CLI_TEXT, CLI_GROUP_POSTCOPY, .arg = "RATE",
       .virsh = "--postcopy-bandwidth", .sets = "max-postcopy-bandwidth",
       .needs = "postcopy postcopy-after-precopy timeout-postcopy",

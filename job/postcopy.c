@@ -215,7 +215,8 @@ try_resume(QmigJob *job)
         g_clear_error(&error);
     }
     pc->listens = true;
-    if (!qmig_job_start_proxy(job, &error)) {
+    /* Of a migration whose qmig has ended, the port that the kernel chose is not known. */
+    if (!qmig_job_find_port(job, &error) || !qmig_job_start_proxy(job, &error)) {
         tell_once(job, error);
         return;
     }

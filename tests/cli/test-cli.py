@@ -153,6 +153,7 @@ def wrong_values_are_refused():
              (("--offline",), "--offline needs --definition"),
              (("--offline", "--live"), "--live does not go with --offline"),
              (("--definition=/x",), "--definition needs --persistent or --undefinesource"),
+             (("--postcopy-resume", "--parallel"), "--postcopy-resume does not go with --parallel"),
              (("--persistent",), "--persistent needs --definition-to"),
              (("--rdma-pin-all",), "--rdma-pin-all needs --migrateuri"),
              (("--migrateuri=rdma:192.0.2.1:1",), "no proxy can stand in RDMA: add --direct"),

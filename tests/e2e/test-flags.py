@@ -155,7 +155,8 @@ def moved(p, words, wanted=None, source_has_memory=True):
     check(done.code == 0, f"{words}: exit 0, got {done.code}: {done.err[-2000:]}")
     differing = p.compare_ram() if source_has_memory else []
     check(not differing, f"RAM equal byte for byte; {len(differing)} pages differ")
-    check(p.running() == [], "nobody runs before cont")
+    stopped = {p.src.status(), p.dst.status()}
+    check(stopped == {"postmigrate", "paused"}, f"nobody runs before cont: {stopped}")
     check((now(p.src), now(p.dst)) == before, "the settings of both sides are put back")
     seen.verify()
     p.dst.cmd("cont")
@@ -282,6 +283,29 @@ def in_postcopy(*words, value=None, claim=None, source_has_memory=True):
             if claim:
                 claim(p, report)
     return test
+
+
+def resumed(_row):
+    """Paused for good, exit 6; resumed, and the guest is whole on the destination."""
+    with lib.vm.Link("1gbit") as link, pair(workload=BUSY, mem_mib=128, link=link) as p:
+        p.wait_ticking(p.src)
+        process = lib.start(*lib.migrate_args(p), "--direct", "--recover-timeout=1s",
+                            f"--migrateuri=tcp:{link.dst_addr}:0", *POSTCOPY,
+                            "--postcopy-bandwidth=10MiB/s")
+        deadline = time.monotonic() + 20
+        while p.dst.cmd("query-migrate").get("status") != "postcopy-active":
+            check(time.monotonic() < deadline, "it comes to post-copy")
+            time.sleep(0.01)
+        link.set_up(False)
+        p.src.cmd("migrate-pause")
+        done = lib.finish(process, 90)
+        check(done.code == 6, f"exit 6, got {done.code}: {done.err}")
+        link.set_up(True)
+        done = lib.run("migrate", f"unix:{p.src.qmp}", f"unix:{p.dst.qmp}", "--postcopy-resume",
+                       timeout=90)
+        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+        p.wait_ticking(p.dst)
+        check(p.running() == ["dst"] and not p.guest_errors(), f"{p.guest_errors()}")
 
 
 def blocktime_told(_p, report):
@@ -719,6 +743,7 @@ ROWS = {
                     value=500),
     "postcopy": sets("--postcopy"),
     "postcopy-after-precopy": in_postcopy(),
+    "postcopy-resume": resumed,
     "postcopy-bandwidth": in_postcopy("--postcopy-bandwidth=50MiB/s", value=50 << 20),
     "postcopy-preempt": in_postcopy("--postcopy-preempt"),
     "postcopy-blocktime": in_postcopy("--postcopy-blocktime", claim=blocktime_told),
