@@ -26,6 +26,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 QMIG = os.environ.get("QMIG", str(TOP / "build/cli/qmig"))
 MAN = TOP / "docs/man"
 PAGES = {"migrate": "qmig-migrate", "check": "qmig-check", "options": "qmig-options",
+         "recover": "qmig-recover",
          "proxy": "qmig-proxy", "save": "qmig-save",
          "restore": "qmig-save", "status": "qmig-status",
          "watch": "qmig-status", "cancel": "qmig-status", "pause": "qmig-status",
