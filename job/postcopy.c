@@ -262,9 +262,27 @@ resume(QmigJob *job, const Word *there, GError **error)
     return true;
 }
 
+/* The destination is paused, the source is not: one that has sent its last page never will be. */
+static bool
+pause_source(QmigJob *job, GError **error)
+{
+    QmigPostcopy *pc = &job->postcopy;
+    int64_t now = qmig_now_us();
+
+    if (pc->there_paused_us == 0) {
+        pc->there_paused_us = now;
+    } else if (now - pc->there_paused_us > NOTICE_US) {
+        note_break(job, "the destination's link broke");
+        force_pause(job, &job->source);
+        pc->there_paused_us = now;
+    }
+    return pc->broken_us == 0 || now - pc->broken_us <= (int64_t)recover_ms(job) * 1000 ||
+           give_up(job, error);
+}
+
 /* The source is at it; but is it? */
-static void
-watch_stall(QmigJob *job, const Word *there)
+static bool
+watch_stall(QmigJob *job, const Word *there, GError **error)
 {
     QmigPostcopy *pc = &job->postcopy;
     int64_t now = qmig_now_us();
@@ -276,16 +294,10 @@ watch_stall(QmigJob *job, const Word *there)
             force_pause(job, &job->source);
             pc->resumed_us = now;
         }
-        return;
+        return true;
     }
     if (says(&there->info, "postcopy-paused")) {
-        if (pc->there_paused_us == 0) {
-            pc->there_paused_us = now;
-        } else if (now - pc->there_paused_us > NOTICE_US) {
-            force_pause(job, &job->source);
-            pc->there_paused_us = now;
-        }
-        return;
+        return pause_source(job, error);
     }
     pc->there_paused_us = 0;
     if (now - pc->sent_us > patience_us && job->info.remaining > 0) {
@@ -293,9 +305,10 @@ watch_stall(QmigJob *job, const Word *there)
                               "taken for broken");
         force_pause(job, &job->source);
         pc->sent_us = now;
-        return;
+        return true;
     }
     note_resumed(job);
+    return true;
 }
 
 /* ---- the guest on the destination ------------------------------------------------------- */
@@ -458,6 +471,15 @@ judge(QmigJob *job, const Word *there, GError **error)
     if (status == QMIG_STATUS_COMPLETED) {
         return QMIG_STEP_NEXT;
     }
+    if (there->info.status == QMIG_STATUS_COMPLETED && job->running_us != 0 &&
+        job->info.remaining == 0 && qmig_now_us() - job->postcopy.sent_us > LOADED_US) {
+        /* So does 7.2 when the link breaks before the destination's last word. */
+        qmig_job_message(job,
+                         "source: it stays \"%s\", but the destination has all of the "
+                         "guest",
+                         job->info.status_text);
+        return QMIG_STEP_NEXT;
+    }
     if (status == QMIG_STATUS_FAILED) {
         return source_failed(job, there, error);
     }
@@ -472,8 +494,9 @@ judge(QmigJob *job, const Word *there, GError **error)
     if (says(&job->info, "postcopy-paused")) {
         return resume(job, there, error) ? QMIG_STEP_AGAIN : QMIG_STEP_FAILED;
     }
-    watch_stall(job, there);
-    return qmig_parts_watch(job, error) ? QMIG_STEP_AGAIN : QMIG_STEP_FAILED;
+    return watch_stall(job, there, error) && qmig_parts_watch(job, error)
+               ? QMIG_STEP_AGAIN
+               : QMIG_STEP_FAILED;
 }
 
 QmigStep
