@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 
-from lib import Skip, accel, check, finish, migrate_args, moved_whole, qemu, run_tests, settings, start, vm
+from lib import (Skip, accel, check, finish, migrate_args, moved_whole, qemu, run_tests, settings,
+                 start, vm)
 
 VERSION = sys.argv[1]
 WORKLOAD = {"ws": "64M", "rate": "max"}
