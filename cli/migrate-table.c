@@ -65,7 +65,8 @@ static const CliOption table[] = {
       .text =
           "Allow what is refused because it could lose data and cannot be proven not to: "
           "B<--undefinesource> without a copy, B<--ignore-shared> with memory that is not "
-          "proven to be the same file, and what the storage options name." },
+          "proven to be the same file, what the storage options name, and what L<qmig-check(1)> "
+          "calls risky." },
     { "dry-run", CLI_FLAG, CLI_GROUP_GUEST, .field = CLI_FIELD(dry_run),
       .excludes = "offline events", .why = "nothing happens in it that could be told",
       .help = "print what would be sent to both; send nothing",

@@ -7,7 +7,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
-enum { QEMU_9_0 = 90000, QEMU_9_0_2 = 90002, QEMU_7_3 = 70300 };
+enum { QEMU_7_3 = 70300, QEMU_9_0 = 90000 };
 
 /* ---- machine ---------------------------------------------------------------------------- */
 
@@ -158,37 +158,34 @@ qmig_preflight_machine(QmigPreflight *p, GError **error)
 
 /* ---- versions --------------------------------------------------------------------------- */
 
+/* 9.0 gave the state of a virtio-gpu another shape; what came after it, its own stable releases
+ * too, has a property that says which shape a machine type has. */
 static bool
-has_device(const GPtrArray *devices, const char *prefix)
+has_odd_gpu(const QmigSide *side, const GPtrArray *devices)
 {
     for (guint i = 0; devices != NULL && i < devices->len; i++) {
         const QmigDevice *device = devices->pdata[i];
-        if (g_str_has_prefix(device->type, prefix)) {
-            return true;
+        if (side->version / 100 == QEMU_9_0 / 100 &&
+            strcmp(device->type, "virtio-gpu-device") == 0) {
+            return !g_hash_table_contains(device->properties,
+                                          "x-scanout-vmstate-version");
         }
     }
     return false;
 }
 
-/* Between 9.0.0 or 9.0.1 and any other version the state of a virtio-gpu has another shape. */
-static bool
-is_odd_gpu_release(unsigned version)
-{
-    return version >= QEMU_9_0 && version < QEMU_9_0_2;
-}
-
 static void
 check_gpu(QmigPreflight *p)
 {
-    bool has_gpu = has_device(p->source_devices, "virtio-gpu") ||
-                   has_device(p->source_devices, "virtio-vga");
-
-    if (has_gpu && is_odd_gpu_release(p->source->version) !=
-                       is_odd_gpu_release(p->destination->version)) {
-        qmig_preflight_find(p, QMIG_FINDING_RISKY,
-                            "9.0.0 and 9.0.1 write and read a virtio-gpu's state as no "
-                            "other version does");
-        qmig_preflight_advise(p, "go by another version than these");
+    /* The machine types of 9.0 itself have that shape in all versions. */
+    if (!g_str_has_suffix(p->source->machine, "-9.0") &&
+        has_odd_gpu(p->source, p->source_devices) !=
+            has_odd_gpu(p->destination, p->destination_devices)) {
+        qmig_preflight_find(
+            p, QMIG_FINDING_RISKY,
+            "one side is a 9.0 that writes and reads a virtio-gpu's state "
+            "as no other version does");
+        qmig_preflight_advise(p, "take a later 9.0 or another version for it");
     }
 }
 
