@@ -233,9 +233,10 @@ begin(QmigJob *job, GError **error)
     return true;
 }
 
-/* Bytes that do not come to move again: the link, or the destination, stands still. */
+/* Bytes that do not come to move again, or a mirror that has sent all and does not come to be
+ * ready: the link, or the destination, stands still. */
 static bool
-check_moves(QmigJob *job, GError **error)
+check_moves(QmigJob *job, bool has_all, GError **error)
 {
     QmigStorage *s = job->storage;
     uint64_t done = 0, total = 0;
@@ -246,7 +247,7 @@ check_moves(QmigJob *job, GError **error)
         total += nth(s, i)->total;
     }
     qmig_progress_storage(&job->model, done, total, job->source.memory, qmig_now_us());
-    if (done != s->moved || done >= total) {
+    if (done != s->moved || (has_all && done >= total)) {
         s->moved = done;
         s->moved_us = qmig_now_us();
     }
@@ -299,7 +300,7 @@ look(QmigJob *job, bool may_end, guint *n_ready, guint *n_ended, GError **error)
         *n_ready += strcmp(mirror->status, "ready") == 0;
         *n_ended += strcmp(mirror->status, "concluded") == 0;
     }
-    return check_moves(job, error);
+    return check_moves(job, *n_ready + *n_ended == s->disks->len, error);
 }
 
 /* From here on every write of the guest is on both sides before the guest hears of it: what is
