@@ -13,6 +13,7 @@
 #include "util/socket.h"
 
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 enum {
@@ -92,10 +93,18 @@ open_peer(QmigControlPeer *peer, GError **error)
 {
     g_autoptr(QmigAddress) address = qmig_address_new_unix(peer->path);
     QmigDeadline deadline = qmig_deadline_in_ms(GREETING_TIMEOUT_MS);
+    struct ucred owner = { 0 };
+    socklen_t size = sizeof owner;
 
     peer->fd = qmig_socket_connect(address, deadline, NULL, error);
     if (peer->fd < 0) {
         return false;
+    }
+    /* In a directory that anybody could have made, such as /tmp/qmig-UID. */
+    if (getsockopt(peer->fd, SOL_SOCKET, SO_PEERCRED, &owner, &size) < 0 ||
+        (owner.uid != 0 && owner.uid != geteuid())) {
+        return qmig_set_error(error, QMIG_ERROR_STATE,
+                              "control socket \"%s\": it is another user's", peer->path);
     }
     if (!read_object(peer, deadline, &peer->greeting, error)) {
         g_prefix_error(error, "control socket \"%s\": ", peer->path);
