@@ -177,6 +177,29 @@ def source_dies_too(phase, code):
     return test
 
 
+def disks_killed_at(phase):
+    """Killed while a disk is copied: mirrors, nodes and exports go; the guest never notices."""
+    def test():
+        qemu = lib.qemu(VERSION)
+        with lib.vm.Pair(qemu, accel=lib.accel(qemu), mem_mib=128, disks=[lib.vm.Disk()],
+                         workload={"ws": "32M", "rate": 500}) as p:
+            p.wait_ticking("src")
+            before = lib.settings(p.src)
+            killed(p, "--copy-storage-all", f"--hook={phase}={SUICIDE}")
+            done = recover(p)
+            lib.stayed_whole(p, done, 3, before)
+            left = p.src.cmd("query-jobs") + [n["node-name"] for n in
+                                              p.src.cmd("query-named-block-nodes")
+                                              if n["node-name"].startswith("qmig-")]
+            check(left == [], f"nothing of the copy is left: {left}")
+            check(p.src.cmd("query-block-exports") == [], "no export either")
+            p.new_destination()
+            again = lib.run(*lib.migrate_args(p), "--copy-storage-all")
+            check(again.code == 0, f"it moves at the next try: {again.err}")
+            p.wait_ticking("dst")
+    return test
+
+
 def by_qmp_address():
     """Found in the default directory by the address of either side; removed at the end."""
     with pair() as p:
@@ -263,6 +286,9 @@ TESTS = [
     (f"{VERSION}: qmig and destination die after cont", destination_dies_too("confirm", 7)),
     (f"{VERSION}: qmig and source die mid-stream", source_dies_too("perform", 7)),
     (f"{VERSION}: qmig and source die before cont", source_dies_too("finish", 0)),
+    (f"{VERSION}: killed as disks are about to be copied", disks_killed_at("storage")),
+    (f"{VERSION}: killed while disks are mirrored", disks_killed_at("perform")),
+    (f"{VERSION}: killed with disks, standing still", disks_killed_at("switchover")),
     (f"{VERSION}: found by QMP address", by_qmp_address),
     (f"{VERSION}: a running qmig is let be", running_qmig_is_let_be),
     (f"{VERSION}: a hung source needs the fence", stopped_source_needs_the_fence),
