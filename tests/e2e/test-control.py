@@ -226,6 +226,34 @@ def set_while_running():
         check(lib.settings(p.src) == before, "the source's settings are put back")
 
 
+class Filled(lib.vm.Disk):
+    """A disk whose image on the source holds 24 MiB."""
+
+    def make(self, path):
+        super().make(path)
+        if "src" in os.path.basename(path):
+            lib.vm.disks.write(path, 0x5a, "8M", "24M", self.format)
+
+
+def set_while_disks_are_copied():
+    """The limit is that of the disks' copy too; how far it is, is told."""
+    qemu = lib.qemu(VERSION)
+    with lib.vm.Pair(qemu, accel=lib.accel(qemu), mem_mib=128, disks=[Filled("64M")],
+                     workload={"ws": "16M", "rate": 1000}) as p:
+        process = migrate(p, "--copy-storage-all", "--bandwidth=1MiB/s")
+        await_phase(NAME, "storage")
+        time.sleep(1)
+        status = await_phase(NAME, "storage")["status"]
+        check(status["storage"]["disks"] and status["memory"]["storage_total"] > 0, status)
+        wrong = events.problems(status, events.TABLES["Status"], "status")
+        check(not wrong, wrong)
+        check(lib.run("set", NAME, "bandwidth=0").code == 0, "set")
+        seen = ended(p, process, 0)
+        check(only(seen, "end")[0]["ms"] < 15000, "it took effect")
+        last = only(seen, "progress")[-1]
+        check(last["storage_done"] == last["storage_total"] > 0, last)
+
+
 def deadline_set_while_running():
     """A --timeout given afterwards ends it: exit 5."""
     with pair() as p:
@@ -421,6 +449,7 @@ TESTS = [
     (f"{VERSION}: nor does a stopped terminal",
      stopped_reader("stderr", "--progress=tty", "--bandwidth=30MiB/s")),
     (f"{VERSION}: set takes effect while it runs and is put back", set_while_running),
+    (f"{VERSION}: set while disks are copied", set_while_disks_are_copied),
     (f"{VERSION}: a deadline set while it runs ends it", deadline_set_while_running),
     (f"{VERSION}: cancelled by name, all undone", cancelled_by_name),
     (f"{VERSION}: post-copy on command", postcopy_on_command),
