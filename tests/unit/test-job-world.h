@@ -102,7 +102,8 @@ struct World {
         bool struck;
     } fault;
 
-    GPid victim; /* of KILL_BEFORE and KILL_AFTER */
+    bool survives; /* the destination does not end with its stream */
+    GPid victim;   /* of KILL_BEFORE and KILL_AFTER */
 
     unsigned n_commands[N_SIDES];
     GString *log; /* "source migrate\n…" */
@@ -189,7 +190,7 @@ world_fail(World *w, const char *status)
         world_set_run(w, SRC, "running");
         fake_event(src, "RESUME", "{}");
     }
-    if (w->alive[DST] && strcmp(w->status[DST], "completed") != 0) {
+    if (w->alive[DST] && !w->survives && strcmp(w->status[DST], "completed") != 0) {
         world_die(w, DST);
     }
 }
