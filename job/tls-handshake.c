@@ -173,8 +173,10 @@ qmig_handshake_serve(int listener, const QmigTlsCreds *creds, QmigDeadline deadl
         return false;
     }
     tls = qmig_tls_new(creds, fd, NULL, "the source");
+    qmig_tls_be_gentle(tls);
     return qmig_tls_handshake(tls, deadline, cancel, error) &&
-           tls_read(tls, fd, option, sizeof option, &p, error);
+           tls_read(tls, fd, option, sizeof option, &p, error) &&
+           qmig_tls_judge(tls, error);
 }
 
 /* ---- client ------------------------------------------------------------------------------- */

@@ -27,6 +27,7 @@
 
 enum {
     READ_AHEAD = 256 << 10, /* some records at once */
+    TLS_ALERT = 0x15,       /* RFC 8446: ContentType of a record */
 };
 
 struct QmigTlsCreds {
@@ -46,6 +47,7 @@ struct QmigTls {
     bool ended;                  /* the peer closed its half */
     int read_errno, write_errno; /* 0 = none yet */
     bool established;
+    bool gentle;
     GError *verify_error; /* why the peer's certificate was not taken */
 };
 
@@ -82,6 +84,10 @@ transport_write(BIO *bio, const char *buf, size_t len, size_t *done)
     ssize_t n;
 
     BIO_clear_retry_flags(bio);
+    if (tls->gentle && len > 0 && (uint8_t)buf[0] == TLS_ALERT) {
+        *done = len;
+        return 1;
+    }
     do {
         n = send(tls->fd, buf, len, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
@@ -143,7 +149,7 @@ verify(X509_STORE_CTX *ctx, void *unused)
         qmig_x509_verify_error(ctx, other_end(tls->creds->end), tls->host, whose,
                                &tls->verify_error);
     }
-    return ok == 1;
+    return ok == 1 || tls->gentle;
 }
 
 /* What this end shows. A client may show nothing, as QEMU's may: some servers do not ask. */
@@ -340,6 +346,42 @@ qmig_tls_free(QmigTls *tls)
     }
 }
 
+void
+qmig_tls_be_gentle(QmigTls *tls)
+{
+    tls->gentle = true;
+    if (tls->creds->psk_user == NULL) {
+        SSL_set_verify(tls->ssl, SSL_VERIFY_PEER, NULL);
+    }
+}
+
+static bool
+no_certificate(const QmigTls *tls, GError **error)
+{
+    return qmig_set_error(
+        error, QMIG_ERROR_TLS,
+        "%s shows no certificate: client-cert.pem and client-key.pem are "
+        "missing there",
+        tls->peer);
+}
+
+bool
+qmig_tls_judge(QmigTls *tls, GError **error)
+{
+    bool ok = true;
+
+    pthread_mutex_lock(&tls->lock);
+    if (tls->verify_error != NULL) {
+        g_propagate_error(error, g_steal_pointer(&tls->verify_error));
+        ok = false;
+    } else if (tls->creds->psk_user == NULL &&
+               SSL_get0_peer_certificate(tls->ssl) == NULL) {
+        ok = no_certificate(tls, error);
+    }
+    pthread_mutex_unlock(&tls->lock);
+    return ok;
+}
+
 /* ---- handshake ---------------------------------------------------------------------------- */
 
 /* The peer's last word, an alert, in words that tell what to look at. */
@@ -397,10 +439,7 @@ handshake_error(QmigTls *tls, GError **error)
         return;
     }
     if (ERR_GET_REASON(code) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
-        qmig_set_error(error, QMIG_ERROR_TLS,
-                       "%s shows no certificate: client-cert.pem and client-key.pem are "
-                       "missing there",
-                       tls->peer);
+        (void)!no_certificate(tls, error);
         return;
     }
     other = qmig_openssl_error();

@@ -44,6 +44,15 @@ QmigTls *qmig_tls_new(const QmigTlsCreds *creds, int fd, const char *host,
 void qmig_tls_free(QmigTls *tls);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigTls, qmig_tls_free)
 
+/*
+ * For a peer that must not be hurt: the handshake goes to its end whatever the peer shows, and no
+ * alert is sent. QEMU's NBD client hangs for ever, its big lock held, when one comes while it sends
+ * its last words of the handshake (7.2 to 11.1). Before the handshake; ask judge() after it.
+ */
+void qmig_tls_be_gentle(QmigTls *tls);
+/* Is the peer of a gentle handshake who it should be? Errors: TLS. */
+bool qmig_tls_judge(QmigTls *tls, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 typedef enum {
     QMIG_TLS_DONE,
     QMIG_TLS_WAIT, /* poll for the events told, and call again */

@@ -198,6 +198,72 @@ def authorization(p):
                                "identity": "O=qmig,CN=somebody"})
 
 
+def unreadable(texts, client, server, *options, then=()):
+    """
+    A test: the same where qmig cannot read the files, as on another host. Objects of the user's
+    whose files are gone stand for that: QEMU has read them, only the rehearsal can tell.
+    """
+    def source(p):
+        for side, end, path in ((p.src, "client", client), (p.dst, "server", server)):
+            copy = TOP / f"hidden-{end}"
+            shutil.copytree(path, copy)
+            kind = "psk" if (path / "keys.psk").exists() else "x509"
+            more = {"username": "qemu"} if (kind, end) == ("psk", "client") else {}
+            side.cmd("object-add", **{"qom-type": f"tls-creds-{kind}", "id": "mine",
+                                      "dir": str(copy), "endpoint": end, **more})
+            shutil.rmtree(copy)
+    return refused(texts, *options, "--tls-creds=mine", then=then, source=source)
+
+
+def over_a_link():
+    """Both hosts are others, with tcp between: the source is tried before it is made to wait."""
+    with lib.vm.Link(None) as link, pair(link=link) as p:
+        p.wait_ticking(p.src)
+        report = lib.moved_whole(
+            p, "--tls", f"--tls-dir={LINK}", f"--migrateuri=tcp:{link.dst_addr}:0",
+            f"--listen=tcp:{link.src_addr}:0", prefix=link.exec_prefix)
+        was_read(report)
+        check(not [m for m in report["messages"] if "not rehearsed" in m], report["messages"])
+    with lib.vm.Link(None) as link, pair(link=link) as p:
+        p.wait_ticking(p.src)
+        report = lib.moved_whole(p, "--tls", f"--tls-dir={LINK}", "--direct",
+                                 f"--migrateuri=tcp:{link.dst_addr}:0")
+        check(not [m for m in report["messages"] if "not rehearsed" in m], report["messages"])
+
+
+def black_hole_halts_no_guest():
+    """The source's way to the proxy swallows packets: told, and the guest runs on meanwhile."""
+    with lib.vm.Link(None) as link, pair(link=link) as p:
+        p.wait_ticking(p.src)
+        link.set_up(False)
+        began = p.src.ticks.last_ns
+        done = lib.run(*lib.migrate_args(p), "--tls", f"--tls-dir={LINK}",
+                       f"--migrateuri=tcp:{link.dst_addr}:0", f"--listen=tcp:{link.dst_addr}:0",
+                       "--timeout=10s", prefix=link.dst_exec_prefix)
+        lib.stayed_whole(p, done, done.code)
+        check(done.code in (3, 5), f"exit 3 or 5, got {done.code}: {done.err}")
+        check("was not rehearsed (the source does not get a connection there)" in done.err,
+              done.err)
+        gap = max((gap.ms if hasattr(gap, "ms") else gap[1])
+                  for gap in p.src.ticks.gaps(1) or [(0, 0)])
+        print(f"# longest silence of the guest: {gap} ms since {began}")
+        check(gap < 1000, f"the guest was not halted: {gap} ms")
+
+
+def with_disks():
+    """Disks are copied over TLS, past the proxy; a certificate they would stumble over is told."""
+    with pair(disks=[lib.vm.Disk()]) as p:
+        p.wait_ticking(p.src)
+        done = lib.run(*lib.migrate_args(p), *tls("--copy-storage-all"),
+                       f"--tls-source-dir={NO_CLIENT}")
+        lib.stayed_whole(p, done, 2)
+        check("client-cert.pem is missing" in done.err, done.err)
+        report = lib.moved_whole(p, *tls("--copy-storage-all"))
+        was_read(report)
+        check(lib.vm.disks.equal(p.src.disks[0], p.dst.disks[0], p.disks[0].format,
+                                 p.disks[0].format), "images equal")
+
+
 def left_by_a_killed_one():
     """An object of a qmig that was killed is in nobody's way."""
     with pair() as p:
@@ -221,6 +287,8 @@ def captured():
 make_pki()
 EXPIRED_SERVER = directory("expired-server", server=-3, client=GOOD)
 EXPIRED_CLIENT = directory("expired-client", server=GOOD, client=-3)
+LINK = TOP / "link"
+pki("all", LINK, "--host", lib.vm.Link.src_addr, "--host", lib.vm.Link.dst_addr)
 NO_CLIENT = directory("no-client", server=GOOD)
 FOREIGN_CLIENT = directory("foreign-client", server=GOOD, client=OTHER)
 # What cannot be read here is found by QEMU, or by the rehearsal: a directory of a side is not
@@ -269,6 +337,36 @@ TESTS = [
     (f"{VERSION}: a name that tls-authz does not allow is told first, direct",
      refused(["tls-authz does not allow its name"], *tls(D, "--tls-authz=no"),
              then=tls(D, "--tls-authz=yes"), source=authorization)),
+    (f"{VERSION}: unreadable files: another name is told by the rehearsal, direct",
+     unreadable(["source: TLS: it refuses the destination's certificate: it is for another name, "
+                 "wanted c.example"], GOOD, GOOD, D, "--tls", "--tls-destination=c.example",
+                then=tls(D))),
+    (f"{VERSION}: unreadable files: another CA is told by the rehearsal, direct",
+     unreadable(["source: TLS: it refuses the destination's certificate: it is from another CA"],
+                GOOD, OTHER, *tls(D), then=tls(D))),
+    (f"{VERSION}: unreadable files: a missing client certificate is told by the rehearsal, direct",
+     unreadable(["destination: TLS: it does not accept the source's certificate: there is none"],
+                NO_CLIENT, GOOD, *tls(D), then=tls(D))),
+    (f"{VERSION}: unreadable files: another CA of the proxy is told by the rehearsal",
+     unreadable(["source: TLS: it refuses the proxy's certificate: it is from another CA"],
+                OTHER, GOOD, *tls())),
+    (f"{VERSION}: unreadable files: a source without certificate is told by the rehearsal",
+     unreadable(["source: TLS: the source shows no certificate"], NO_CLIENT, GOOD, *tls())),
+    (f"{VERSION}: unreadable files: another CA of the destination is told by the rehearsal",
+     unreadable(["destination: TLS: the destination's certificate is from another CA"],
+                GOOD, OTHER, *tls())),
+    (f"{VERSION}: unreadable files: another name of the destination is told by the rehearsal",
+     unreadable(["destination: TLS: the destination's certificate is for another name: it "
+                 "(O=qmig,CN=b.example) is for DNS:b.example"],
+                GOOD, GOOD, "--tls", f"--tls-dir={GOOD}", "--tls-destination=c.example")),
+    (f"{VERSION}: unreadable files: other keys are told by the rehearsal",
+     unreadable(["TLS handshake with the source: the pre-shared keys differ"], PSK2, PSK,
+                *psk(), then=psk())),
+    (f"{VERSION}: unreadable files: other keys are told by the rehearsal, direct",
+     unreadable(["the pre-shared keys differ"], PSK2, PSK, *psk(D), then=psk(D))),
+    (f"{VERSION}: other hosts: both handshakes are rehearsed over tcp", over_a_link),
+    (f"{VERSION}: a black hole before the proxy halts no guest", black_hole_halts_no_guest),
+    (f"{VERSION}: disks over TLS", with_disks),
     (f"{VERSION}: different keys are told first",
      refused(["have different keys for user \"qemu\""], *psk(f"--tls-destination-dir={PSK2}"),
              then=psk())),
