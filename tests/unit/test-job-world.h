@@ -102,8 +102,9 @@ struct World {
         bool struck;
     } fault;
 
-    bool survives; /* the destination does not end with its stream */
-    GPid victim;   /* of KILL_BEFORE and KILL_AFTER */
+    bool ignores_parameters; /* takes them, and keeps what they were */
+    bool survives;           /* the destination does not end with its stream */
+    GPid victim;             /* of KILL_BEFORE and KILL_AFTER */
 
     unsigned n_commands[N_SIDES];
     GString *log; /* "source migrate\n…" */
@@ -353,6 +354,9 @@ world_set(World *w, int side, const char *command, JsonObject *args)
         return;
     }
     g_assert_cmpstr(command, ==, "migrate-set-parameters");
+    if (w->ignores_parameters) {
+        return;
+    }
     json_object_object_foreach(args, key, value)
     {
         json_object_object_add(w->params[side], key, json_object_get(value));
