@@ -539,10 +539,12 @@ qmig_postcopy_undo(QmigJob *job)
         return;
     }
     if (!job->cont_sent && !job->source.closed &&
-        (job->info.status == QMIG_STATUS_FAILED ||
+        (job->info.status == QMIG_STATUS_POSTCOPY ||
+         job->info.status == QMIG_STATUS_FAILED ||
          job->info.status == QMIG_STATUS_CANCELLED) &&
         qmig_job_revive_source(job)) {
         job->owner = QMIG_OWNER_SOURCE;
+        g_clear_pointer(&job->where, g_free);
         return;
     }
     job->owner = QMIG_OWNER_UNCLEAR;

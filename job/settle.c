@@ -15,6 +15,7 @@
  *     post-copy, COLO                                              unclear
  */
 #include "job/hook.h"
+#include "job/rescue.h"
 #include "job/steps.h"
 #include "util/error.h"
 
@@ -239,6 +240,10 @@ qmig_job_revive_source(QmigJob *job)
         return false;
     }
     qmig_steps_note(job, "revive", NULL);
+    if (job->migrate_sent && !job->cont_sent && !job->cont_noted && !qmig_rescue_source(job, &error)) {
+        qmig_job_message(job, "%s", error->message);
+        return false;
+    }
     if (job->guest_runs && !qmig_qmp_cont(job->source.qmp, &error)) {
         qmig_job_message(job, "%s", error->message);
         return false;
