@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-Benchmarks: bench/run.py [decode] [stream] [proxy] [save]. Ratios are measured interleaved in one run and told
+Benchmarks: bench/run.py [decode] [stream] [proxy] [save] [storage]. Ratios are measured interleaved in one run and told
 as min / median / max, with the machine they were measured on.
 """
 import json
@@ -12,12 +12,14 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP / "test-vm"))
 
 import save_bench  # noqa: E402
+import storage_bench  # noqa: E402
 import stream_bench  # noqa: E402
 import vm  # noqa: E402
 
@@ -154,9 +156,16 @@ def bench_save(qemu):
                           ROUNDS)
 
 
+def bench_storage(qemu):
+    """A disk beside nbdcopy."""
+    with tempfile.TemporaryDirectory(prefix="qmig-bench-") as folder:
+        return storage_bench.bench(qemu, QMIG, min(ROUNDS, 3), folder)
+
+
 def main():
     """Run what was asked for, all by default."""
-    benches = {"decode": bench_decode, "stream": bench_stream, "proxy": bench_proxy, "save": bench_save}
+    benches = {"decode": bench_decode, "stream": bench_stream, "proxy": bench_proxy, "save": bench_save,
+               "storage": bench_storage}
     names = sys.argv[1:] or list(benches)
     if unknown := set(names) - set(benches):
         sys.exit(f"bench: unknown: {', '.join(sorted(unknown))}; known: {', '.join(benches)}")

@@ -313,6 +313,54 @@ def qmig_dies():
         check(p.running() == ["dst"] and p.guest_errors() == [], "the guest goes on")
 
 
+def recovered():
+    """kill -9 of qmig: qmig recover removes what it left; then a rehearsal sends nothing."""
+    with pair(filled()) as p, lib.tempfile.TemporaryDirectory() as scratch:
+        p.wait_ticking(p.src)
+        before, journal = block_state(p.src), os.path.join(scratch, "journal")
+        process = in_storage(p, f"--journal={journal}")
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+        done = lib.run("recover", journal)
+        check(done.code == 3, f"exit 3, got {done.code}: {done.err}")
+        check(block_state(p.src) == before, f"the source is clean: {block_state(p.src)}")
+        p.new_destination()
+        there = block_state(p.dst)
+        done = lib.run(*lib.migrate_args(p)[:3], ALL, "--dry-run")
+        check(done.code == 0 and "blockdev-mirror" in done.out, f"the plan: {done.err}")
+        check((block_state(p.src), block_state(p.dst)) == (before, there), "nothing was sent")
+        check(p.running() == ["src"], "the guest runs on the source")
+
+
+def destination_dies_late():
+    """kill -9 of the destination while memory follows, the mirrors going on."""
+    with pair(filled()) as p:
+        p.wait_ticking(p.src)
+        before, settings = block_state(p.src), lib.settings(p.src)
+        process = lib.start(*lib.migrate_args(p), ALL, "--bandwidth=20MiB/s")
+        lib.interrupt_when(process, lambda event: event.get("phase") == "perform")
+        os.kill(p.dst.pid, signal.SIGKILL)
+        stayed(p, lib.finish(process), 3, before, settings)
+
+
+def with_postcopy():
+    """The disks are equal before the guest runs there with its memory still coming."""
+    with pair(filled()) as p:
+        p.wait_ticking(p.src)
+        wait_disk_writes(p.src, 50)
+        done = lib.run(*lib.migrate_args(p), ALL, "--postcopy-after-precopy", "--downtime=5ms",
+                       "--bandwidth=100MiB/s")
+        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+        check(done.report()["storage"]["equal"], "the images were made equal")
+        p.wait_ticking(p.dst)
+        wait_disk_writes(p.dst, 200)
+        check(p.running() == ["dst"] and p.guest_errors() == [],
+              f"the guest finds its disk: {p.guest_errors()}")
+        check(block_state(p.dst)["exports"] == [], "no export is left")
+
+
 def devices_change():
     """A device plugged while disks are copied."""
     with pair(filled()) as p:
@@ -375,6 +423,9 @@ TESTS = [
     ("the destination dies while copying", destination_dies),
     ("the destination freezes while copying", destination_freezes),
     ("qmig is killed while copying; the next one succeeds", qmig_dies),
+    ("qmig is killed while copying; qmig recover, and a rehearsal", recovered),
+    ("the destination dies while memory follows", destination_dies_late),
+    ("with post-copy", with_postcopy),
     ("--change-protection", devices_change),
     ("--abort-on-error", io_error),
 ]
