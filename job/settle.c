@@ -240,7 +240,8 @@ qmig_job_revive_source(QmigJob *job)
         return false;
     }
     qmig_steps_note(job, "revive", NULL);
-    if (job->migrate_sent && !job->cont_sent && !job->cont_noted && !qmig_rescue_source(job, &error)) {
+    if (job->migrate_sent && !job->cont_sent && !job->cont_noted &&
+        !qmig_rescue_source(job, &error)) {
         qmig_job_message(job, "%s", error->message);
         return false;
     }
