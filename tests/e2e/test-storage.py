@@ -69,7 +69,8 @@ def equal_disks(p, numbers=(0, 1)):
         disk = p.disks[number]
         check(vm.disks.equal(src, dst, disk.format, disk.format), f"disk {number}: images equal")
         a, b = vm.disks.allocated(src), vm.disks.allocated(dst)
-        check(b <= a + (2 << 20), f"disk {number}: sparse kept: {a} -> {b} bytes")
+        # What the guest writes into holes of its 4 MiB meanwhile is mirrored by 64 KiB.
+        check(b <= a + (5 << 20), f"disk {number}: sparse kept: {a} -> {b} bytes")
 
 
 def moved(p, *options, numbers=(0, 1)):
@@ -429,6 +430,10 @@ TESTS = [
     ("--change-protection", devices_change),
     ("--abort-on-error", io_error),
 ]
+# Some twenty seconds each; with QMIG_TEST_FULL, and by name.
+LONG = ("the destination freezes while copying", "cancelled while copying; again",
+        "qmig is killed while copying; the next one succeeds")
 WANTED = sys.argv[2:]
 lib.run_tests([(f"{VERSION}: {name}", test) for name, test in TESTS
-               if not WANTED or any(word in name for word in WANTED)])
+               if (any(word in name for word in WANTED) if WANTED
+                   else lib.FULL or name not in LONG)])
