@@ -128,7 +128,8 @@ def resumed(_row):
                             f"--migrateuri=tcp:{link.dst_addr}:0", *POSTCOPY,
                             "--postcopy-bandwidth=10MiB/s")
         deadline = time.monotonic() + 20
-        while p.dst.cmd("query-migrate").get("status") != "postcopy-active":
+        while any(side.cmd("query-migrate").get("status") != "postcopy-active"
+                  for side in (p.src, p.dst)):
             check(time.monotonic() < deadline, "it comes to post-copy")
             time.sleep(0.01)
         link.set_up(False)
