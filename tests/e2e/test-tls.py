@@ -236,7 +236,7 @@ def black_hole_halts_no_guest():
     with lib.vm.Link(None) as link, pair(link=link) as p:
         p.wait_ticking(p.src)
         link.set_up(False)
-        began = p.src.ticks.last_ns
+        began_ns = p.src.ticks.last_ns
         done = lib.run(*lib.migrate_args(p), "--tls", f"--tls-dir={LINK}",
                        f"--migrateuri=tcp:{link.dst_addr}:0", f"--listen=tcp:{link.dst_addr}:0",
                        "--timeout=10s", prefix=link.dst_exec_prefix)
@@ -244,10 +244,9 @@ def black_hole_halts_no_guest():
         check(done.code in (3, 5), f"exit 3 or 5, got {done.code}: {done.err}")
         check("was not rehearsed (the source does not get a connection there)" in done.err,
               done.err)
-        gap = max((gap.ms if hasattr(gap, "ms") else gap[1])
-                  for gap in p.src.ticks.gaps(1) or [(0, 0)])
-        print(f"# longest silence of the guest: {gap} ms since {began}")
-        check(gap < 1000, f"the guest was not halted: {gap} ms")
+        gap = max((length for _, length in p.src.ticks.gaps(1, began_ns)), default=0)
+        print(f"# longest silence of the guest: {gap:.0f} ms")
+        check(gap < 2000, f"the guest was not halted: {gap:.0f} ms")
 
 
 def with_disks():
@@ -291,8 +290,6 @@ LINK = TOP / "link"
 pki("all", LINK, "--host", lib.vm.Link.src_addr, "--host", lib.vm.Link.dst_addr)
 NO_CLIENT = directory("no-client", server=GOOD)
 FOREIGN_CLIENT = directory("foreign-client", server=GOOD, client=OTHER)
-# What cannot be read here is found by QEMU, or by the rehearsal: a directory of a side is not
-# readable for qmig when it is on another host; the same is had by TLS objects made before.
 D = "--direct"
 TESTS = [
     (f"{VERSION}: certificates, through the proxy, RAM equal", moves(*tls(), also=was_read)),
