@@ -260,7 +260,7 @@ format_record(const QmigJournal *j, const char *step, JsonObject *members)
 }
 
 bool
-qmig_journal_append(QmigJournal *j, const char *step, JsonObject *members, GError **error)
+qmig_journal_put(QmigJournal *j, const char *step, JsonObject *members, GError **error)
 {
     g_autoptr(JsonObject) owned = members;
     g_autofree char *line = format_record(j, step, owned);
@@ -285,13 +285,20 @@ qmig_journal_append(QmigJournal *j, const char *step, JsonObject *members, GErro
         }
         done += (size_t)n;
     }
-    if (fdatasync(j->fd) < 0) {
-        return qmig_set_error_errno(error, errno, "journal: %s: step \"%s\": fdatasync",
-                                    j->path, step);
-    }
     j->end += (off_t)len;
     j->n++;
     return true;
+}
+
+bool
+qmig_journal_append(QmigJournal *j, const char *step, JsonObject *members, GError **error)
+{
+    if (!qmig_journal_put(j, step, members, error)) {
+        return false;
+    }
+    return fdatasync(j->fd) == 0 ||
+           qmig_set_error_errno(error, errno, "journal: %s: step \"%s\": fdatasync",
+                                j->path, step);
 }
 
 void

@@ -48,6 +48,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigJournal, qmig_journal_free)
 bool qmig_journal_append(QmigJournal *journal, const char *step, JsonObject *members,
                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* The same without waiting for the disk: it survives this process, and the next append takes it
+ * to the disk with its own. */
+bool qmig_journal_put(QmigJournal *journal, const char *step, JsonObject *members,
+                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* Remove the file of a migration that has ended clear. */
 void qmig_journal_remove(QmigJournal *journal);
 

@@ -192,7 +192,7 @@ qmig_job_switchover_tick(QmigJob *job, GError **error)
     }
     if (job->info.status == QMIG_STATUS_PRE_SWITCHOVER && !job->continue_sent) {
         if (!qmig_parts_pre_switchover(job, error) ||
-            !qmig_steps_write(job, "continue", NULL, error)) {
+            !qmig_steps_put(job, "continue", error)) {
             return QMIG_STEP_FAILED;
         }
         JsonObject *arguments = json_object_new_object();

@@ -311,8 +311,7 @@ finish_tick(QmigJob *job, GError **error)
     }
     if (!job->cont_sent) {
         /* Should this fail, the source still has all of the guest. */
-        if (!qmig_parts_before_cont(job, error) ||
-            !qmig_steps_write(job, "cont", NULL, error)) {
+        if (!qmig_parts_before_cont(job, error) || !qmig_steps_put(job, "cont", error)) {
             return QMIG_STEP_FAILED;
         }
         job->cont_sent = true;

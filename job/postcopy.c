@@ -92,7 +92,7 @@ qmig_postcopy_ask(QmigJob *job, GError **error)
     if (!qmig_job_hold_source(job, error)) {
         return false;
     }
-    if (!qmig_steps_write(job, "postcopy", NULL, error)) {
+    if (!qmig_steps_put(job, "postcopy", error)) {
         return false;
     }
     job->postcopy.asked = true;
@@ -324,6 +324,17 @@ ask_destination(QmigJob *job, Word *word, GError **error)
                                  &call, error);
 }
 
+/* There is no way back: it is continued even if that cannot be written. */
+static void
+note_cont(QmigJob *job)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!qmig_steps_put(job, "cont", &error)) {
+        qmig_job_message(job, "%s", error->message);
+    }
+}
+
 /* One answer that goes wrong is asked for again: there is no way back. */
 static bool
 run_now(QmigJob *job, GError **error)
@@ -331,7 +342,7 @@ run_now(QmigJob *job, GError **error)
     g_autoptr(GError) local = NULL;
 
     if (!job->cont_sent) {
-        qmig_steps_note(job, "cont", NULL);
+        note_cont(job);
     }
     job->cont_sent = true;
     if (!qmig_qmp_cont(job->destination.qmp, &local)) {

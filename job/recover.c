@@ -84,6 +84,16 @@ read_options(JsonObject *begin, const char *path, const char *fence, GError **er
     return g_steal_pointer(&options);
 }
 
+static bool
+host_went_down(JsonObject *begin)
+{
+    g_autoptr(JsonObject) now = qmig_steps_process(getpid());
+    JsonObject *then = qmig_json_get(begin, "qmig", json_type_object);
+
+    return then == NULL ||
+           g_strcmp0(qmig_json_string(then, "boot"), qmig_json_string(now, "boot")) != 0;
+}
+
 /* Where the killed job may have stood at most. */
 static void
 read_steps(QmigJob *job, JsonObject *records)
@@ -95,7 +105,9 @@ read_steps(QmigJob *job, JsonObject *records)
     job->guest_runs = qmig_json_bool(guest != NULL ? guest : begin, "runs", true);
     job->incoming_sent = incoming != NULL;
     job->migrate_sent = has(records, "migrate");
-    job->cont_noted = has(records, "cont");
+    /* After a crash of this host the last steps may be missing. */
+    job->cont_noted = has(records, "cont") ||
+                      (job->migrate_sent && host_went_down(begin));
     job->source_held = when(records, "hold") > when(records, "release");
     job->postcopy.asked = has(records, "postcopy");
     if (incoming != NULL) {

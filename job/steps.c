@@ -176,6 +176,12 @@ qmig_steps_write(QmigJob *job, const char *step, JsonObject *members, GError **e
     return qmig_journal_append(job->journal, step, members, error);
 }
 
+bool
+qmig_steps_put(QmigJob *job, const char *step, GError **error)
+{
+    return job->journal == NULL || qmig_journal_put(job->journal, step, NULL, error);
+}
+
 void
 qmig_steps_note(QmigJob *job, const char *step, JsonObject *members)
 {

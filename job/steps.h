@@ -19,6 +19,10 @@
  *     quit        the source will be told to quit
  *     end         {"outcome", "guest", "clear"}
  *
+ * Steps while the guest stands still are written and not waited for (a disk may take longer than
+ * the blackout): they survive this process. Should the host go down with them, "migrate", which is
+ * on the disk, is taken for "cont".
+ *
  * Without a journal all of this does nothing.
  */
 #ifndef QMIG_JOB_STEPS_H
@@ -33,6 +37,10 @@ bool qmig_steps_begin(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
  * (nullable). Errors: IO, LIMIT. */
 bool qmig_steps_write(QmigJob *job, const char *step, JsonObject *members,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* The same while the guest stands still: not waited for until it is on the disk. */
+bool qmig_steps_put(QmigJob *job, const char *step,
+                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Write a step that is done anyway: where the guest runs nowhere there is no stopping. That it
  * could not be written is told. */
