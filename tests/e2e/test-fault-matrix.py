@@ -260,7 +260,7 @@ class Case:
     def _nothing_left(self, p, before, dirs):
         """Where the guest is now, all is as before it was touched."""
         left = lib.leftovers() - dirs
-        if p.src.alive() and p.src.status() not in ("postmigrate", "finish-migrate"):
+        if p.running() == ["src"]:
             now = traces(p.src)
             for what, value in before.items():
                 check(now[what] == value, f"the source's {what} are as before: "
