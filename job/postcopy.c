@@ -290,6 +290,10 @@ watch_stall(QmigJob *job, const Word *there, GError **error)
     int64_t patience_us = (int64_t)qmig_job_patience_ms(job) * 1000;
 
     if (recovering) {
+        /* QEMU 7.2 can stay so for ever when a resumed link breaks at once. */
+        if (pc->broken_us != 0 && now - pc->broken_us > (int64_t)recover_ms(job) * 1000) {
+            return give_up(job, error);
+        }
         if (now - pc->resumed_us > RESUME_US) {
             force_pause(job, &job->source);
             pc->resumed_us = now;
