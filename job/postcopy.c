@@ -442,6 +442,7 @@ without_destination(QmigJob *job, GError *local, GError **error)
     if (!g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
         note_break(job, local->message);
         g_error_free(local);
+        pc->mute = true;
         return qmig_now_us() - pc->broken_us <= (int64_t)recover_ms(job) * 1000 ||
                        give_up(job, error)
                    ? QMIG_STEP_AGAIN
@@ -456,6 +457,23 @@ without_destination(QmigJob *job, GError *local, GError **error)
               "continued, and the source's, in post-copy, lets its guest not run again, "
               "though its memory is whole.");
     return QMIG_STEP_FAILED;
+}
+
+/*
+ * A device of the guest touches a page that is not there: until the link is back the destination's
+ * main loop waits, and only out-of-band commands are answered, on a connection that is open
+ * already. Others would but fill its queue.
+ */
+static QmigStep
+resume_mute(QmigJob *job, GError **error)
+{
+    const Word unknown = { 0 };
+    GError *local = NULL;
+
+    if (!qmig_side_dispatch(&job->destination, &local)) {
+        return without_destination(job, local, error);
+    }
+    return resume(job, &unknown, error) ? QMIG_STEP_AGAIN : QMIG_STEP_FAILED;
 }
 
 /* The source gave up by itself, at the very end or at the very beginning. */
@@ -529,10 +547,14 @@ qmig_postcopy_tick(QmigJob *job, GError **error)
     if (!qmig_job_observe(job, &local)) {
         return without_source(job, local, error);
     }
+    if (job->postcopy.mute && says(&job->info, "postcopy-paused")) {
+        return resume_mute(job, error);
+    }
     if (job->info.status != QMIG_STATUS_COMPLETED &&
         !ask_destination(job, &there, &local)) {
         return without_destination(job, local, error);
     }
+    job->postcopy.mute = false;
     return judge(job, &there, error);
 }
 

@@ -22,9 +22,10 @@ typedef struct {
     bool objected;    /* it was told that post-copy has to wait */
     bool pause_asked; /* by the user: to be resumed later, by somebody else */
     bool recoverable; /* it ended paused, both QEMUs alive */
-    bool listens;     /* the destination waits on a new address for the source */
-    unsigned breaks;  /* how often the link broke */
-    unsigned tries;   /* migrate with resume, since it broke */
+    bool mute;    /* the destination did not answer: its main loop may wait for a page */
+    bool listens; /* the destination waits on a new address for the source */
+    unsigned breaks; /* how often the link broke */
+    unsigned tries;  /* migrate with resume, since it broke */
     /* When it broke (0 = it is whole), the next try is due, the last one was made, and the
        destination was seen paused while the source was not. */
     int64_t broken_us, next_try_us, resumed_us, there_paused_us;
