@@ -7,6 +7,10 @@
  *     yank of its node           a TCP connection wakes up and fails; QEMU does not notice the
  *                                end of a unix socket it waits to write to
  *     the destination's end      which the guest on the source does not need any more
+ *
+ * QEMU (7.2 to 11.1) frees what the guest's writes through a write-blocking mirror still use when
+ * its job fails, or is cancelled by force, before they are done: heap corruption, and the guest
+ * is lost. So an error only pauses these jobs, and the guest is held while they are cancelled.
  */
 #include "job/part.h"
 #include "job/storage.h"
@@ -91,6 +95,16 @@ for_each_mirror(QmigJob *job, bool yank)
     }
 }
 
+static bool
+destination_answers(QmigJob *job)
+{
+    QmigQmpCall call = { .deadline = qmig_deadline_in_ms(ANSWER_TIMEOUT_MS) };
+    bool running;
+
+    return job->destination.qmp != NULL &&
+           qmig_qmp_query_status(job->destination.qmp, &running, NULL, &call, NULL);
+}
+
 /* Only a destination that was told to listen, and is of no use any more. */
 static void
 end_stuck_destination(QmigJob *job)
@@ -113,10 +127,57 @@ yank_mirrors(QmigJob *job)
     for_each_mirror(job, true);
 }
 
+/* Only a guest that runs: one that stands still shall not be continued afterwards.
+ * @held: (out) it has to be released. */
+static bool
+hold_running(QmigJob *job, bool *held, GError **error)
+{
+    bool running;
+
+    *held = false;
+    if (!qmig_qmp_query_status(job->source.qmp, &running, NULL, NULL, error)) {
+        return false;
+    }
+    *held = running && !job->source_held && qmig_job_hold_source(job, error);
+    return !running || job->source_held;
+}
+
+static void
+release(QmigJob *job, bool held)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (held && !qmig_job_release_source(job, &error)) {
+        qmig_job_message(job, "%s", error->message);
+    }
+}
+
+/* No write of the guest may be under way: those that wait for the destination fail there, which
+ * the guest does not notice, and it is stopped, which waits for all. */
+static bool
+quiet_writes(QmigJob *job, bool *held, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    yank_mirrors(job);
+    if (!destination_answers(job)) {
+        end_stuck_destination(job);
+    }
+    if (hold_running(job, held, &local)) {
+        return true;
+    }
+    if (!g_error_matches(local, QMIG_ERROR, QMIG_ERROR_TIMEOUT)) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    end_stuck_destination(job);
+    return hold_running(job, held, error);
+}
+
 /* Each means is given its time; a source that does not answer meanwhile may do so after the
  * next. */
 static bool
-end_mirrors(QmigJob *job, GError **error)
+cancel_until_gone(QmigJob *job, GError **error)
 {
     static const struct {
         void (*act)(QmigJob *job);
@@ -146,6 +207,22 @@ end_mirrors(QmigJob *job, GError **error)
     return qmig_set_error(error, QMIG_ERROR_TIMEOUT,
                           "source: %u of its mirrors (\"%s…\") do not end", left,
                           QMIG_STORAGE_PREFIX);
+}
+
+static bool
+end_mirrors(QmigJob *job, GError **error)
+{
+    bool held, ok;
+
+    if (!job->storage->synchronous) {
+        return cancel_until_gone(job, error);
+    }
+    if (!quiet_writes(job, &held, error)) {
+        return false;
+    }
+    ok = cancel_until_gone(job, error);
+    release(job, held);
+    return ok;
 }
 
 static bool
@@ -277,17 +354,6 @@ qmig_storage_undo(QmigJob *job)
     }
 }
 
-/* The destination is stopped or stuck. */
-static bool
-destination_answers(QmigJob *job)
-{
-    QmigQmpCall call = { .deadline = qmig_deadline_in_ms(ANSWER_TIMEOUT_MS) };
-    bool running;
-
-    return job->destination.qmp != NULL &&
-           qmig_qmp_query_status(job->destination.qmp, &running, NULL, &call, NULL);
-}
-
 void
 qmig_storage_release_source(QmigJob *job)
 {
@@ -308,31 +374,43 @@ qmig_storage_release_source(QmigJob *job)
 
 /* ---- what a killed qmig has left -------------------------------------------------------- */
 
+/* Dismiss those that have ended, break the connections of the others, and @cancel them; each may
+ * say no to a job that changes at this moment. @left, @at_work: (out) how many there were, how many of them had not ended. */
 static bool
-clear_jobs(QmigSide *side, GError **error)
+act_on_jobs(QmigSide *side, bool cancel, guint *left, guint *at_work, GError **error)
+{
+    g_autoptr(GPtrArray) jobs = qmig_qmp_query_jobs(side->qmp, NULL, error);
+
+    *left = *at_work = 0;
+    for (guint i = 0; jobs != NULL && i < jobs->len; i++) {
+        const QmigBlockJob *old = jobs->pdata[i];
+        bool ended = strcmp(old->status, "concluded") == 0;
+        if (!g_str_has_prefix(old->id, QMIG_STORAGE_PREFIX)) {
+            continue;
+        }
+        (*left)++;
+        *at_work += !ended;
+        if (ended) {
+            (void)!qmig_qmp_job_dismiss(side->qmp, old->id, NULL);
+            continue;
+        }
+        if (cancel) {
+            (void)!qmig_qmp_job_cancel(side->qmp, old->id, true, NULL);
+        }
+        (void)!qmig_qmp_yank_node(side->qmp, old->id, NULL);
+    }
+    return jobs != NULL;
+}
+
+static bool
+cancel_jobs(QmigSide *side, GError **error)
 {
     QmigDeadline deadline = qmig_deadline_in_ms(EXPORT_TIMEOUT_MS);
+    guint left, at_work;
 
     for (;;) {
-        g_autoptr(GPtrArray) jobs = qmig_qmp_query_jobs(side->qmp, NULL, error);
-        guint left = 0;
-
-        if (jobs == NULL) {
+        if (!act_on_jobs(side, true, &left, &at_work, error)) {
             return false;
-        }
-        for (guint i = 0; i < jobs->len; i++) {
-            const QmigBlockJob *old = jobs->pdata[i];
-            bool ended = strcmp(old->status, "concluded") == 0;
-            if (!g_str_has_prefix(old->id, QMIG_STORAGE_PREFIX)) {
-                continue;
-            }
-            left++;
-            /* Either says no to a job that changes at this moment: it is looked at again. */
-            (void)!(ended ? qmig_qmp_job_dismiss(side->qmp, old->id, NULL)
-                          : qmig_qmp_job_cancel(side->qmp, old->id, true, NULL));
-            if (!ended) {
-                (void)!qmig_qmp_yank_node(side->qmp, old->id, NULL);
-            }
         }
         if (left == 0) {
             return true;
@@ -344,6 +422,23 @@ clear_jobs(QmigSide *side, GError **error)
         }
         g_usleep(POLL_MS * 1000);
     }
+}
+
+static bool
+clear_jobs(QmigJob *job, QmigSide *side, GError **error)
+{
+    guint left, at_work;
+    bool held = false, ok;
+
+    if (!act_on_jobs(side, false, &left, &at_work, error)) {
+        return false;
+    }
+    if (at_work > 0 && side == &job->source && !hold_running(job, &held, error)) {
+        return false;
+    }
+    ok = cancel_jobs(side, error);
+    release(job, held);
+    return ok;
 }
 
 typedef bool (*Remove)(QmigQmp *qmp, const char *name, GError **error);
@@ -376,7 +471,7 @@ qmig_storage_clear_leftovers(QmigJob *job, QmigSide *side, GError **error)
     g_autoptr(GPtrArray) nodes = NULL, exports = NULL;
     bool found = false, served = false;
 
-    if (!clear_jobs(side, error)) {
+    if (!clear_jobs(job, side, error)) {
         return false;
     }
     nodes = qmig_qmp_query_nodes(side->qmp, error);

@@ -206,6 +206,7 @@ begin(QmigJob *job, GError **error)
                                    0);
 
     s->begin_us = s->moved_us = qmig_now_us();
+    s->synchronous = job->options->copy_storage_synchronous;
     qmig_progress_init(&job->model, s->begin_us);
     tell_begin(job);
     for (guint i = 0; i < s->disks->len; i++) {
@@ -215,7 +216,7 @@ begin(QmigJob *job, GError **error)
             .node = disk->here->node,
             .target = disk->id,
             .top_only = job->options->copy_storage_inc,
-            .synchronous = job->options->copy_storage_synchronous,
+            .synchronous = s->synchronous,
             .bytes_per_s = speed_of_each(s, limit),
         };
         /* Recovery takes them from the last. */
@@ -271,6 +272,28 @@ tell_broken(const QmigStorageDisk *disk, const QmigBlockJob *mirror, GError **er
                                                   : "somebody has cancelled its job");
 }
 
+/* QEMU has paused it upon an I/O error. It must not end by itself: see storage-end.c. */
+static bool
+check_goes_on(QmigJob *job, const QmigStorageDisk *disk, const QmigBlockJob *mirror,
+              GError **error)
+{
+    bool failed = false;
+
+    if (strcmp(mirror->status, "paused") != 0 && strcmp(mirror->status, "standby") != 0) {
+        return true;
+    }
+    if (!qmig_qmp_mirror_has_failed(job->source.qmp, disk->id, &failed, error)) {
+        return false;
+    }
+    return !failed ||
+           qmig_set_error(
+               error, QMIG_ERROR_STATE,
+               "source: disk %s: copying it met an I/O error at %" G_GUINT64_FORMAT
+               " of %" G_GUINT64_FORMAT " bytes: of the disk, of the link, or of "
+               "the destination's image",
+               disk->name, disk->done, disk->total);
+}
+
 /* @n_ready, @n_ended: (out) how many mirrors are so far. One that ended without being asked to
  * has failed. */
 static bool
@@ -297,6 +320,9 @@ look(QmigJob *job, bool may_end, guint *n_ready, guint *n_ended, GError **error)
         }
         disk->done = mirror->current;
         disk->total = mirror->total;
+        if (!check_goes_on(job, disk, mirror, error)) {
+            return false;
+        }
         *n_ready += strcmp(mirror->status, "ready") == 0;
         *n_ended += strcmp(mirror->status, "concluded") == 0;
     }
@@ -310,10 +336,11 @@ make_synchronous(QmigJob *job, GError **error)
 {
     QmigStorage *s = job->storage;
 
-    if (job->options->copy_storage_synchronous ||
+    if (s->synchronous ||
         !qmig_schema_has_command(job->source.schema, "block-job-change")) {
         return true;
     }
+    s->synchronous = true;
     for (guint i = 0; i < s->disks->len; i++) {
         if (!qmig_qmp_mirror_make_synchronous(job->source.qmp, nth(s, i)->id, error)) {
             return false;

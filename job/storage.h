@@ -34,6 +34,7 @@ struct QmigStorage {
     bool serving;            /* the destination's server runs, because of this job */
     bool ready;              /* every mirror has been, once */
     bool finished;           /* the images are equal, and nothing is left of it */
+    bool synchronous;        /* mirrors are, or may be, write-blocking */
     bool bitmaps;            /* dirty bitmaps go along */
     bool mapped;             /* block-bitmap-mapping was set */
     int64_t begin_us, ready_us; /* 0 = not yet */

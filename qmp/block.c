@@ -367,6 +367,8 @@ qmig_qmp_mirror(QmigQmp *qmp, const QmigMirror *mirror, GError **error)
     add_string(arguments, "copy-mode",
                mirror->synchronous ? "write-blocking" : "background");
     add_bool(arguments, "auto-dismiss", false);
+    add_string(arguments, "on-source-error", "stop");
+    add_string(arguments, "on-target-error", "stop");
     if (mirror->bytes_per_s > 0) {
         add_number(arguments, "speed", mirror->bytes_per_s);
     }
@@ -411,6 +413,25 @@ qmig_qmp_query_jobs(QmigQmp *qmp, const QmigQmpCall *call, GError **error)
         g_ptr_array_add(jobs, job);
     }
     return jobs;
+}
+
+bool
+qmig_qmp_mirror_has_failed(QmigQmp *qmp, const char *id, bool *failed, GError **error)
+{
+    g_autoptr(JsonObject) reply = query_list(qmp, "query-block-jobs", NULL, error);
+
+    *failed = false;
+    if (reply == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < json_object_array_length(reply); i++) {
+        JsonObject *entry = json_object_array_get_idx(reply, i);
+        const char *state = qmig_json_string(entry, "io-status");
+        if (g_strcmp0(qmig_json_string(entry, "device"), id) == 0) {
+            *failed = state != NULL && strcmp(state, "ok") != 0;
+        }
+    }
+    return true;
 }
 
 const QmigBlockJob *

@@ -86,7 +86,8 @@ typedef struct {
     uint64_t bytes_per_s; /* 0 = no limit */
 } QmigMirror;
 
-/* It stays, once it has ended, until qmig_qmp_job_dismiss(). */
+/* It stays, once it has ended, until qmig_qmp_job_dismiss(). At an I/O error it is paused: see
+ * qmig_qmp_mirror_has_failed(). */
 bool qmig_qmp_mirror(QmigQmp *qmp, const QmigMirror *mirror,
                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
@@ -100,6 +101,10 @@ void qmig_block_job_free(QmigBlockJob *job);
 /* (transfer full) (element-type QmigBlockJob) */
 GPtrArray *qmig_qmp_query_jobs(QmigQmp *qmp, const QmigQmpCall *call,
                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* @failed: (out) an I/O error has paused mirror @id. Worth asking when its status is "paused" or
+ * "standby", which also stand for a pause of a moment. */
+bool qmig_qmp_mirror_has_failed(QmigQmp *qmp, const char *id, bool *failed,
+                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* NULL when it is not in @jobs. */
 const QmigBlockJob *qmig_block_job_find(const GPtrArray *jobs, const char *id);
 

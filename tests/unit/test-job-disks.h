@@ -21,7 +21,12 @@ typedef struct {
     bool serving, exported, connected;
     const char *job; /* status of the mirror; NULL = none */
     const char *error;
-    bool stuck; /* the mirror does not end before its node is yanked */
+    bool breaks; /* the destination's disk server does, while it copies */
+    bool stuck;  /* the mirror does not end before its node is yanked */
+    bool stops;  /* it pauses at an error, or it ends */
+    bool failed;
+    bool synchronous; /* a write of the guest waits for the destination */
+    bool torn;        /* it ended under such writes: QEMU's heap is corrupted */
     int n_polls;
     bool equal;
 } WorldDisk;
@@ -49,15 +54,32 @@ disk_query(const WorldDisk *d, int side)
         d->sizes[side] != 0 ? d->sizes[side] : 1048576);
 }
 
+/* It cannot write there any more. */
+static void
+disk_break(WorldDisk *d, const WorldDiskView *view)
+{
+    if (d->job == NULL || d->failed || strcmp(d->job, "concluded") == 0) {
+        return;
+    }
+    d->stuck = false;
+    d->failed = true;
+    if (d->stops) {
+        d->job = strcmp(d->job, "ready") == 0 ? "standby" : "paused";
+    } else {
+        d->job = "concluded";
+        d->error = "Input/output error";
+        d->torn = d->torn || (d->synchronous && view->running);
+    }
+}
+
 static char *
 disk_jobs(WorldDisk *d, const WorldDiskView *view)
 {
     if (d->job == NULL) {
         return g_strdup("[]");
     }
-    if (strcmp(d->job, "concluded") != 0 && !view->there) {
-        d->job = "concluded";
-        d->error = "Input/output error";
+    if (!view->there || d->breaks) {
+        disk_break(d, view);
     } else if (strcmp(d->job, "running") == 0 && ++d->n_polls > 2 && !d->stuck) {
         d->job = "ready";
     }
@@ -77,6 +99,15 @@ disk_cancel(WorldDisk *d, const WorldDiskView *view, bool force)
     /* Writes of a guest that runs on would be lost. */
     d->equal = !force && strcmp(d->job, "ready") == 0 && !view->running;
     d->job = "concluded";
+    d->torn = d->torn || (d->synchronous && view->running);
+}
+
+/* What it was asked for with an argument @name. */
+static bool
+disk_argument_is(JsonObject *args, const char *name, const char *value)
+{
+    return g_strcmp0(json_object_get_string(json_object_object_get(args, name)), value) ==
+           0;
 }
 
 static bool
@@ -103,6 +134,9 @@ disk_act(WorldDisk *d, const WorldDiskView *view, const char *command, JsonObjec
         g_assert_true(d->connected && d->job == NULL);
         d->job = "running";
         d->n_polls = 0;
+        d->failed = false;
+        d->stops = disk_argument_is(args, "on-target-error", "stop");
+        d->synchronous = disk_argument_is(args, "copy-mode", "write-blocking");
     } else if (strcmp(command, "block-job-cancel") == 0) {
         disk_cancel(d, view,
                     json_object_object_get_ex(args, "force", &force) &&
@@ -119,17 +153,6 @@ disk_act(WorldDisk *d, const WorldDiskView *view, const char *command, JsonObjec
     return true;
 }
 
-/* A yank of the node. */
-static void
-disk_yank(WorldDisk *d)
-{
-    if (d->job != NULL && strcmp(d->job, "concluded") != 0) {
-        d->stuck = false;
-        d->job = "concluded";
-        d->error = "Input/output error";
-    }
-}
-
 /* The value of "return", or NULL: not a command of disks. */
 static char *
 disk_answer(WorldDisk *d, const WorldDiskView *view, int side, const char *command,
@@ -140,6 +163,10 @@ disk_answer(WorldDisk *d, const WorldDiskView *view, int side, const char *comma
     }
     if (strcmp(command, "query-jobs") == 0) {
         return side == 0 ? disk_jobs(d, view) : g_strdup("[]");
+    }
+    if (strcmp(command, "query-block-jobs") == 0) {
+        return g_strdup_printf("[{\"device\":\"qmig-disk0\",\"io-status\":\"%s\"}]",
+                               d->failed ? "failed" : "ok");
     }
     if (strcmp(command, "query-named-block-nodes") == 0) {
         return g_strdup(side == 0 && d->connected
@@ -155,7 +182,7 @@ disk_answer(WorldDisk *d, const WorldDiskView *view, int side, const char *comma
 static bool
 disk_is_left_alone(const WorldDisk *d)
 {
-    return !d->connected && d->job == NULL;
+    return !d->connected && d->job == NULL && !d->torn;
 }
 
 #endif

@@ -9,8 +9,8 @@
 
 enum {
     /* No answer of a peer that is well takes so long, on whatever machine. */
-    PATIENCE_MS = 1000,
-    RECOVER_MS = 1500,
+    PATIENCE_MS = 500,
+    RECOVER_MS = 1000,
     /* Cases of a row at once: those that hang do little but wait. */
     N_HANGING = 100,
     N_OTHERS = 24,

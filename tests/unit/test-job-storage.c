@@ -195,6 +195,25 @@ test_destination_dies(void)
     end(w, &ran);
 }
 
+/* QEMU's heap is corrupted when a write-blocking mirror ends under the guest's writes. */
+static void
+test_synchronous_ends_with_the_guest_held(gconstpointer data)
+{
+    World *w = new_world();
+
+    w->disk.breaks = GPOINTER_TO_INT(data);
+    w->disk.stuck = !w->disk.breaks;
+    world_start(w);
+    QmigJobOptions *options = new_options(w);
+    options->copy_storage_synchronous = true;
+    Ran ran = run(w, options);
+    assert_stayed(w, &ran, QMIG_OUTCOME_FAILED);
+    g_assert_true(w->disk.synchronous);
+    assert_order(w, "source stop", "source block-job-cancel");
+    assert_order(w, "source block-job-cancel", "source cont");
+    end(w, &ran);
+}
+
 static void
 test_stuck_mirror_is_yanked(void)
 {
@@ -264,6 +283,10 @@ main(int argc, char **argv)
     g_test_add_func("/job/storage/no-backing-is-refused", test_no_backing_is_refused);
     g_test_add_func("/job/storage/failure-leaves-nothing", test_failure_leaves_nothing);
     g_test_add_func("/job/storage/destination-dies", test_destination_dies);
+    g_test_add_data_func("/job/storage/synchronous-breaks", GINT_TO_POINTER(true),
+                         test_synchronous_ends_with_the_guest_held);
+    g_test_add_data_func("/job/storage/synchronous-is-stuck", GINT_TO_POINTER(false),
+                         test_synchronous_ends_with_the_guest_held);
     g_test_add_func("/job/storage/stuck-mirror-is-yanked", test_stuck_mirror_is_yanked);
     g_test_add_func("/job/storage/leftovers-are-removed", test_leftovers_are_removed);
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {

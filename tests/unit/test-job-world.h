@@ -383,6 +383,12 @@ world_cont(World *w, int side)
 }
 
 /* Commands that change something. */
+static WorldDiskView
+world_disk_view(const World *w)
+{
+    return (WorldDiskView){ strcmp(w->run[SRC], "running") == 0, w->alive[DST] };
+}
+
 static bool
 world_act(World *w, int side, const char *command, JsonObject *args)
 {
@@ -408,7 +414,8 @@ world_act(World *w, int side, const char *command, JsonObject *args)
     } else if (strcmp(command, "yank") == 0) {
         w->hangs[side] = false;
         if (strstr(json_object_to_json_string(args), "block-node") != NULL) {
-            disk_yank(&w->disk);
+            WorldDiskView view = world_disk_view(w);
+            disk_break(&w->disk, &view);
         } else {
             world_fail(w, "failed");
         }
@@ -460,7 +467,7 @@ world_answer(World *w, int side, const char *command, JsonObject *args)
     if (world_act(w, side, command, args)) {
         return g_strdup("{}");
     }
-    WorldDiskView view = { strcmp(w->run[SRC], "running") == 0, w->alive[DST] };
+    WorldDiskView view = world_disk_view(w);
     char *of_disk = disk_answer(&w->disk, &view, side, command, args);
     if (of_disk != NULL) {
         return of_disk;
