@@ -130,6 +130,8 @@ qmig_job_start_proxy(QmigJob *job, GError **error)
          * go on. The guest comes first. */
         config.record = NULL;
         config.plugins = only_stats;
+        config.connect_timeout_ms = qmig_postcopy_recover_ms(job);
+        config.connect_again = true;
     }
     qmig_tls_configure_proxy(job, &config);
     job->proxy = qmig_proxy_start(&config, error);

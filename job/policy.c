@@ -25,9 +25,10 @@ qmig_job_hold_source(QmigJob *job, GError **error)
     return true;
 }
 
-/* Is it a state that `cont` ends? Not yet while the migration is being torn down. */
+/* Is it a state that `cont` ends? Not yet while the migration is being torn down; never when it
+ * is @left as it is ("postmigrate"): whoever decides on that one continues it. */
 static bool
-query_stopped(QmigJob *job, bool *running, bool *can_continue, GError **error)
+query_stopped(QmigJob *job, bool *running, bool *can_continue, bool *left, GError **error)
 {
     g_autofree char *state = NULL;
 
@@ -35,6 +36,7 @@ query_stopped(QmigJob *job, bool *running, bool *can_continue, GError **error)
         return false;
     }
     *can_continue = strcmp(state, "paused") == 0 || strcmp(state, "prelaunch") == 0;
+    *left = strcmp(state, "postmigrate") == 0;
     return true;
 }
 
@@ -44,21 +46,18 @@ qmig_job_release_source(QmigJob *job, GError **error)
     QmigDeadline deadline = qmig_deadline_in_ms(RELEASE_TIMEOUT_MS);
 
     while (job->source_held) {
-        bool running, can_continue;
+        bool running, can_continue, left;
 
-        if (!query_stopped(job, &running, &can_continue, error)) {
+        if (!query_stopped(job, &running, &can_continue, &left, error)) {
             return false;
         }
-        if (running) {
-            job->source_held = false;
-        } else if (can_continue) {
+        if (can_continue) {
             qmig_steps_note(job, "release", NULL);
             if (!qmig_qmp_cont(job->source.qmp, error)) {
                 return false;
             }
             job->source_held = false;
-        } else if (qmig_now_us() >= deadline) {
-            /* "postmigrate": whoever decides on that one continues it. */
+        } else if (running || left || qmig_now_us() >= deadline) {
             job->source_held = false;
         } else {
             g_usleep(POLL_MS * 1000);

@@ -16,6 +16,7 @@
 #include "job/part.h"
 #include "job/steps.h"
 #include "util/error.h"
+#include "util/socket.h"
 #include "util/units.h"
 
 #include <string.h>
@@ -29,6 +30,8 @@ enum {
     NOTICE_US = G_USEC_PER_SEC,
     RESUME_US = 15 * G_USEC_PER_SEC,
     MAX_BACKOFF_US = 5 * G_USEC_PER_SEC,
+    PROBE_MS = 2000,
+    DISCARD_PORT = 9,
     RECOVER_MS = 60000,
     /* In the list of plugins: "stats" and the NULL at its end. */
     N_OWN_PLUGINS = 2,
@@ -109,10 +112,19 @@ qmig_postcopy_ask(QmigJob *job, GError **error)
 
 /* ---- resuming --------------------------------------------------------------------------- */
 
-static uint64_t
-recover_ms(const QmigJob *job)
+uint32_t
+qmig_postcopy_recover_ms(const QmigJob *job)
 {
     return job->options->recover_ms > 0 ? job->options->recover_ms : RECOVER_MS;
+}
+
+static bool
+tried_long_enough(const QmigJob *job)
+{
+    const QmigPostcopy *pc = &job->postcopy;
+
+    return pc->broken_us != 0 &&
+           qmig_now_us() - pc->broken_us > (int64_t)qmig_postcopy_recover_ms(job) * 1000;
 }
 
 static void
@@ -159,7 +171,7 @@ static bool
 give_up(QmigJob *job, GError **error)
 {
     QmigPostcopy *pc = &job->postcopy;
-    g_autofree char *limit = qmig_format_duration(recover_ms(job));
+    g_autofree char *limit = qmig_format_duration(qmig_postcopy_recover_ms(job));
 
     pc->recoverable = true;
     return pc->pause_asked
@@ -193,6 +205,34 @@ drop_proxy(QmigJob *job)
     g_clear_pointer(&job->proxy, qmig_proxy_free);
 }
 
+/*
+ * 7.2's source waits for ever when a resumed link breaks before the destination has answered: it
+ * is resumed only over a link that is whole. Whether it is must not be asked at the migration's
+ * own port: the connection would be taken for the source's, and QEMU (7.2, 11.1) ends when it
+ * says nothing. A firewall may swallow the question: then it is tried all the same, but later.
+ */
+static bool
+is_reachable(QmigJob *job)
+{
+    g_autoptr(QmigAddress) host = qmig_address_copy(job->endpoints.connect);
+    g_autoptr(GError) error = NULL;
+    int64_t dark_us = qmig_now_us() - job->postcopy.broken_us;
+
+    host->port = DISCARD_PORT;
+    if (job->options->direct ||
+        qmig_socket_probe_host(host, qmig_deadline_in_ms(PROBE_MS), job->cancel,
+                               &error)) {
+        return true;
+    }
+    if (g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TIMEOUT) &&
+        dark_us > (int64_t)qmig_postcopy_recover_ms(job) * 500) {
+        return true;
+    }
+    g_prefix_error(&error, "destination: ");
+    tell_once(job, error);
+    return false;
+}
+
 /* One try: a new way from the source to the destination. */
 static void
 try_resume(QmigJob *job)
@@ -206,6 +246,9 @@ try_resume(QmigJob *job)
     pc->tries++;
     pc->next_try_us = qmig_now_us() +
                       MIN((int64_t)pc->tries * G_USEC_PER_SEC, MAX_BACKOFF_US);
+    if (!is_reachable(job)) {
+        return;
+    }
     if (!qmig_qmp_migrate_recover(job->destination.qmp, listen, &error)) {
         /* One that listens since the last try refuses, and is right. */
         if (!pc->listens) {
@@ -246,7 +289,7 @@ resume(QmigJob *job, const Word *there, GError **error)
     int64_t now = qmig_now_us();
 
     note_break(job, "the link broke");
-    if (pc->pause_asked || now - pc->broken_us > (int64_t)recover_ms(job) * 1000) {
+    if (pc->pause_asked || tried_long_enough(job)) {
         return give_up(job, error);
     }
     if (now < pc->next_try_us) {
@@ -276,8 +319,7 @@ pause_source(QmigJob *job, GError **error)
         force_pause(job, &job->source);
         pc->there_paused_us = now;
     }
-    return pc->broken_us == 0 || now - pc->broken_us <= (int64_t)recover_ms(job) * 1000 ||
-           give_up(job, error);
+    return !tried_long_enough(job) || give_up(job, error);
 }
 
 /* The source is at it; but is it? */
@@ -291,7 +333,7 @@ watch_stall(QmigJob *job, const Word *there, GError **error)
 
     if (recovering) {
         /* QEMU 7.2 can stay so for ever when a resumed link breaks at once. */
-        if (pc->broken_us != 0 && now - pc->broken_us > (int64_t)recover_ms(job) * 1000) {
+        if (tried_long_enough(job)) {
             return give_up(job, error);
         }
         if (now - pc->resumed_us > RESUME_US) {
@@ -401,16 +443,13 @@ enter(QmigJob *job)
 static QmigStep
 without_source(QmigJob *job, GError *local, GError **error)
 {
-    QmigPostcopy *pc = &job->postcopy;
     QmigDeadline deadline = qmig_now_us() + LOADED_US;
 
     if (!g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
         note_break(job, local->message);
         g_error_free(local);
-        return qmig_now_us() - pc->broken_us <= (int64_t)recover_ms(job) * 1000 ||
-                       give_up(job, error)
-                   ? QMIG_STEP_AGAIN
-                   : QMIG_STEP_FAILED;
+        return !tried_long_enough(job) || give_up(job, error) ? QMIG_STEP_AGAIN
+                                                              : QMIG_STEP_FAILED;
     }
     job->source.closed = true;
     do {
@@ -443,10 +482,8 @@ without_destination(QmigJob *job, GError *local, GError **error)
         note_break(job, local->message);
         g_error_free(local);
         pc->mute = true;
-        return qmig_now_us() - pc->broken_us <= (int64_t)recover_ms(job) * 1000 ||
-                       give_up(job, error)
-                   ? QMIG_STEP_AGAIN
-                   : QMIG_STEP_FAILED;
+        return !tried_long_enough(job) || give_up(job, error) ? QMIG_STEP_AGAIN
+                                                              : QMIG_STEP_FAILED;
     }
     g_propagate_error(error, local);
     job->where = g_strdup(

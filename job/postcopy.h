@@ -49,6 +49,9 @@ void qmig_postcopy_watch_link(QmigJob *job);
 /* Why it would be rash to begin now: the link has just stood still. NULL = it would not. Static. */
 const char *qmig_postcopy_objection(QmigJob *job);
 
+/* How long a broken link is tried to be resumed. */
+uint32_t qmig_postcopy_recover_ms(const QmigJob *job);
+
 /* The phase. Precopy passes it at once. */
 QmigStep qmig_postcopy_tick(QmigJob *job, GError **error);
 void qmig_postcopy_undo(QmigJob *job);

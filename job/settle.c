@@ -211,7 +211,9 @@ await_source_guest(QmigJob *job, GError **error)
             }
             return true;
         }
-        if (qmig_now_us() >= deadline) {
+        /* It was stopped when its migration ended, and so QEMU does not let it run. */
+        bool stays = strcmp(state, "postmigrate") == 0;
+        if (stays || qmig_now_us() >= deadline) {
             /* Stopped for a reason of its own, such as a disk's error: still the source's. */
             if (!is_limbo(state)) {
                 qmig_job_message(job, "source: the guest is \"%s\"", state);

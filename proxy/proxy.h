@@ -39,6 +39,8 @@ typedef struct {
     uint32_t first_bytes_timeout_ms;
     /* For reaching the destination; 0 = 10 000. */
     uint32_t connect_timeout_ms;
+    /* Within that time, try again where it fails at once. */
+    bool connect_again;
 } QmigProxyConfig;
 
 typedef enum {

@@ -35,6 +35,7 @@ enum {
     PREEMPT_SETTLE_MS = 50,
     /* After main ended in order the others do so at once, if they do. */
     LAST_ENDS_MS = 5000,
+    CONNECT_AGAIN_MS = 100,
 };
 
 /* A connection of the source whose kind is not known or whose turn has not come. */
@@ -60,6 +61,7 @@ struct QmigSession {
     const QmigTlsCreds *tls_server, *tls_client; /* borrowed (nullable) */
     char *tls_hostname;                          /* owned (nullable) */
     uint32_t first_bytes_timeout_ms, connect_timeout_ms;
+    bool connect_again;
     QmigFd listener;
     GPtrArray *waiting;   /* Waiting *; session thread's */
     QmigConnection *main; /* borrowed from connections; session thread's */
@@ -102,6 +104,25 @@ fail(QmigSession *s, QmigErrorCode code, const char *fmt, ...)
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
+static int
+connect_destination(QmigSession *s, QmigDeadline deadline, GError **error)
+{
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+        int fd = qmig_socket_connect(s->destination, deadline, s->group.cancel, &local);
+
+        if (fd >= 0) {
+            return fd;
+        }
+        if (!s->connect_again || qmig_cancel_is_raised(s->group.cancel) ||
+            qmig_now_us() >= deadline) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return -1;
+        }
+        g_usleep(CONNECT_AGAIN_MS * 1000);
+    }
+}
+
 /*
  * Connect to the destination. With TLS it takes connections in the order of their handshakes:
  * one is finished before the next begins.
@@ -110,8 +131,7 @@ static bool
 reach_destination(QmigSession *s, QmigConnectionConfig *config, GError **error)
 {
     QmigDeadline deadline = qmig_deadline_in_ms(s->connect_timeout_ms);
-    g_auto(QmigFd)
-        fd = qmig_socket_connect(s->destination, deadline, s->group.cancel, error);
+    g_auto(QmigFd) fd = connect_destination(s, deadline, error);
     g_autoptr(QmigTls) tls = NULL;
 
     if (fd < 0) {
@@ -139,7 +159,7 @@ open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
             g_autofree char *name = qmig_channel_name(config->kind, config->id);
             /* A preempt channel is opened when the guest may have begun to move over. */
             const char *advice =
-                config->kind != QMIG_CHANNEL_PREEMPT
+                config->kind != QMIG_CHANNEL_PREEMPT && !config->is_recovery
                     ? "; the source will report a failed migration and its "
                       "guest keeps running"
                     : "";
@@ -524,6 +544,7 @@ qmig_session_start(const QmigProxyConfig *config, QmigSessionEnded ended, void *
     s->ended_data = data;
     s->first_bytes_timeout_ms = config->first_bytes_timeout_ms;
     s->connect_timeout_ms = config->connect_timeout_ms;
+    s->connect_again = config->connect_again;
     if (s->first_bytes_timeout_ms == 0) {
         s->first_bytes_timeout_ms = DEFAULT_TIMEOUT_MS;
     }

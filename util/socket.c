@@ -60,10 +60,19 @@ set_tcp_options(int fd)
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
 }
 
-/* Connect one socket address, waiting for the outcome. */
+static void
+note_refused(int reason, bool *refused)
+{
+    if (refused != NULL && reason == ECONNREFUSED) {
+        *refused = true;
+    }
+}
+
+/* Connect one socket address, waiting for the outcome. @refused: (out) (nullable) somebody there
+ * said no. */
 static int
 connect_one(const struct sockaddr *sa, socklen_t salen, QmigDeadline deadline,
-            const QmigCancel *cancel, GError **error)
+            const QmigCancel *cancel, bool *refused, GError **error)
 {
     g_auto(QmigFd) fd = socket(sa->sa_family, SOCKET_FLAGS, 0);
     int so_error = 0;
@@ -88,6 +97,7 @@ connect_one(const struct sockaddr *sa, socklen_t salen, QmigDeadline deadline,
             continue;
         }
         if (errno != EINPROGRESS) {
+            note_refused(errno, refused);
             qmig_set_error_errno(error, errno, "connect");
             return -1;
         }
@@ -95,6 +105,7 @@ connect_one(const struct sockaddr *sa, socklen_t salen, QmigDeadline deadline,
             return -1;
         }
         if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &so_error, &len) < 0 || so_error != 0) {
+            note_refused(so_error, refused);
             qmig_set_error_errno(error, so_error, "connect");
             return -1;
         }
@@ -106,7 +117,7 @@ connect_one(const struct sockaddr *sa, socklen_t salen, QmigDeadline deadline,
 
 static int
 connect_tcp(const QmigAddress *address, QmigDeadline deadline, const QmigCancel *cancel,
-            GError **error)
+            bool *refused, GError **error)
 {
     struct addrinfo *list = resolve(address, 0, error);
     int fd = -1;
@@ -114,7 +125,7 @@ connect_tcp(const QmigAddress *address, QmigDeadline deadline, const QmigCancel 
     for (struct addrinfo *ai = list; ai != NULL && fd < 0; ai = ai->ai_next) {
         /* Only the last failure is told: it is the one of the least preferred address. */
         g_clear_error(error);
-        fd = connect_one(ai->ai_addr, ai->ai_addrlen, deadline, cancel, error);
+        fd = connect_one(ai->ai_addr, ai->ai_addrlen, deadline, cancel, refused, error);
     }
     if (list != NULL) {
         freeaddrinfo(list);
@@ -131,15 +142,35 @@ qmig_socket_connect(const QmigAddress *address, QmigDeadline deadline,
     int fd = -1;
 
     if (address->kind == QMIG_ADDRESS_TCP) {
-        fd = connect_tcp(address, deadline, cancel, &local);
+        fd = connect_tcp(address, deadline, cancel, NULL, &local);
     } else if (fill_unix(address, &sun, &local)) {
-        fd = connect_one((struct sockaddr *)&sun, sizeof sun, deadline, cancel, &local);
+        fd = connect_one((struct sockaddr *)&sun, sizeof sun, deadline, cancel, NULL,
+                         &local);
     }
     if (fd < 0) {
         g_autofree char *text = qmig_address_to_string(address);
         g_propagate_prefixed_error(error, g_steal_pointer(&local), "%s: ", text);
     }
     return fd;
+}
+
+bool
+qmig_socket_probe_host(const QmigAddress *address, QmigDeadline deadline,
+                       const QmigCancel *cancel, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    bool refused = false;
+
+    if (address->kind != QMIG_ADDRESS_TCP) {
+        return true;
+    }
+    g_auto(QmigFd) fd = connect_tcp(address, deadline, cancel, &refused, &local);
+    if (fd < 0 && !refused) {
+        g_propagate_prefixed_error(error, g_steal_pointer(&local),
+                                   "host \"%s\": ", address->host);
+        return false;
+    }
+    return true;
 }
 
 static int

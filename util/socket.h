@@ -22,6 +22,16 @@ int qmig_socket_connect(const QmigAddress *address, QmigDeadline deadline,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /**
+ * qmig_socket_probe_host() - does anybody answer at @address's host?
+ *
+ * For a TCP port where nobody listens: a refusal is an answer, too. Of a unix address it is not
+ * asked. Errors: as qmig_socket_connect().
+ */
+bool qmig_socket_probe_host(const QmigAddress *address, QmigDeadline deadline,
+                            const QmigCancel *cancel,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
  * qmig_socket_listen() - listen on @address
  * @backlog: connections the kernel may hold
  * @actual:  (out) (optional) (transfer full) where it listens, with the port chosen

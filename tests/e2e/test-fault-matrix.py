@@ -149,6 +149,8 @@ class Case:
             options.append("--set=max-postcopy-bandwidth=10M")
         if fault.slow:
             options.append("--timeout=6s")
+        if "postcopy" in self.mode.name:
+            options.append("--recover-timeout=12s")
         if fault.link:
             options.append(f"--migrateuri=tcp:{p.link.dst_addr}:4711")
             if self.mode.disk:
@@ -249,6 +251,8 @@ class Case:
 
     def _may_be_lost(self, p, fault, ran_there):
         """Whether no host with the whole state is left, or a person has to look, for a reason."""
+        if not fault.hits:
+            return False
         if self._is_split(p, ran_there):
             return True
         if fault.hits == "src":

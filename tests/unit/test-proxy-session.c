@@ -288,6 +288,35 @@ test_postcopy_recovery_is_main(Fixture *f, const void *unused)
     expect_done(f);
 }
 
+/* A source in recovery must not lose its connection for a link that is not whole yet. */
+static void
+test_unreachable_is_tried_again(Fixture *f, const void *unused)
+{
+    QmigProxyConfig config = { .listen = f->listen,
+                               .destination = f->destination,
+                               .connect_again = true };
+    g_autoptr(GError) error = NULL;
+
+    (void)unused;
+    qmig_fd_clear(&f->listener);
+    g_unlink(f->destination_path);
+    f->proxy = qmig_proxy_start(&config, &error);
+    g_assert_no_error(error);
+    g_auto(QmigFd) source = source_connect(f);
+    send_all(source, "\x08\x00\x0a\x00\x07\x06pc.ram", 12);
+    g_usleep(300000);
+    g_assert_cmpint(qmig_proxy_state(f->proxy), ==, QMIG_PROXY_ACTIVE);
+    f->listener = qmig_socket_listen(f->destination, 16, NULL, &error);
+    g_assert_no_error(error);
+    g_auto(QmigFd) destination = destination_accept(f);
+    expect(destination, "\x08\x00\x0a\x00\x07\x06pc.ram", 12);
+    send_shut(destination, 0);
+    qmig_fd_clear(&destination);
+    expect(source, "\0\1\0\4\0\0\0\0", 8);
+    qmig_fd_clear(&source);
+    expect_done(f);
+}
+
 /* ---- the order of connections ----------------------------------------------------------- */
 
 static void
@@ -481,6 +510,7 @@ main(int argc, char **argv)
     ADD("tls-passes-untouched", test_tls_passes_untouched);
     ADD("tls-cannot-be-rewritten", test_tls_cannot_be_rewritten);
     ADD("postcopy-recovery-is-main", test_postcopy_recovery_is_main);
+    ADD("unreachable-is-tried-again", test_unreachable_is_tried_again);
     ADD("multifd-waits-for-main", test_multifd_waits_for_main);
     ADD("multifd-without-main-is-an-error", test_multifd_without_main_is_an_error);
     ADD("preempt-opens-when-postcopy-is-announced",

@@ -82,6 +82,30 @@ test_nobody(void)
     g_assert_nonnull(strstr(error->message, "/nonexistent/socket"));
 }
 
+/* A refusal is an answer; silence is none. */
+static void
+test_probe_host(void)
+{
+    g_autoptr(QmigAddress) any = qmig_address_new_tcp("127.0.0.1", 0);
+    g_autoptr(QmigAddress) actual = NULL;
+    g_autoptr(GError) error = NULL;
+    int listener = qmig_socket_listen(any, 1, &actual, &error);
+
+    g_assert_no_error(error);
+    g_assert_true(
+        qmig_socket_probe_host(actual, qmig_deadline_in_ms(5000), NULL, &error));
+    qmig_fd_clear(&listener);
+    g_assert_true(
+        qmig_socket_probe_host(actual, qmig_deadline_in_ms(5000), NULL, &error));
+    g_assert_no_error(error);
+    /* Nothing is ever sent to a multicast address by TCP. */
+    g_autoptr(QmigAddress) nowhere = qmig_address_new_tcp("224.0.0.1", 9);
+    g_assert_false(
+        qmig_socket_probe_host(nowhere, qmig_deadline_in_ms(SOON_MS), NULL, &error));
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error->message, "224.0.0.1"));
+}
+
 static void
 test_deadline(void)
 {
@@ -164,6 +188,7 @@ main(int argc, char **argv)
     g_test_add_func("/socket/tcp-carries-bytes-and-the-end", test_tcp);
     g_test_add_func("/socket/unix-carries-bytes-and-keeps-its-file", test_unix);
     g_test_add_func("/socket/nobody-listening-names-the-address", test_nobody);
+    g_test_add_func("/socket/a-refusal-proves-a-host", test_probe_host);
     g_test_add_func("/socket/a-read-ends-at-its-deadline", test_deadline);
     g_test_add_func("/socket/a-write-ends-at-its-deadline", test_write_deadline);
     g_test_add_func("/socket/a-write-to-nobody-is-closed", test_closed);
