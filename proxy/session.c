@@ -63,8 +63,9 @@ struct QmigSession {
     uint32_t first_bytes_timeout_ms, connect_timeout_ms;
     bool connect_again;
     QmigFd listener;
-    GPtrArray *waiting;   /* Waiting *; session thread's */
-    QmigConnection *main; /* borrowed from connections; session thread's */
+    GPtrArray *waiting;    /* Waiting *; session thread's */
+    QmigConnection *main;  /* borrowed from connections; session thread's */
+    bool main_has_started; /* as the session thread saw it last */
     bool main_is_tls, main_is_recovery;
     unsigned n_tls;        /* TLS connections beside main */
     QmigDeadline last_end; /* main has ended: when to stop waiting for the others */
@@ -207,16 +208,10 @@ open_main(QmigSession *s, Waiting *w)
 }
 
 static bool
-main_has_started(const QmigSession *s)
-{
-    return s->main != NULL && qmig_connection_has_started(s->main);
-}
-
-static bool
 may_have_preempt(const QmigSession *s)
 {
     /* Recovery re-opens the preempt channel without announcing postcopy again. */
-    return main_has_started(s) &&
+    return s->main_has_started &&
            (s->main_is_recovery || qmig_main_stream_has_postcopy(s->stream));
 }
 
@@ -263,7 +258,7 @@ admit_tls(QmigSession *s, Waiting *w)
         open_main(s, w);
     } else if (!s->main_is_tls) {
         turn_away(s, w, "TLS beside a plain main channel");
-    } else if (main_has_started(s)) {
+    } else if (s->main_has_started) {
         config.id = ++s->n_tls;
         open_connection(s, w, &config);
     }
@@ -308,7 +303,7 @@ admit(QmigSession *s, Waiting *w)
     case QMIG_FIRST_MULTIFD:
         if (w->has_eof) {
             turn_away(s, w, "it closed at once");
-        } else if (main_has_started(s)) {
+        } else if (s->main_has_started) {
             open_connection(s, w, &config);
         }
         break;
@@ -460,6 +455,10 @@ serve_waiting(QmigSession *s)
     for (guint i = 0; i < s->waiting->len && !qmig_cancel_is_raised(s->group.cancel);) {
         Waiting *w = s->waiting->pdata[i];
 
+        /* As of the first of them, so that they go in the order they came in. */
+        if (i == 0) {
+            s->main_has_started = s->main != NULL && qmig_connection_has_started(s->main);
+        }
         read_first_bytes(s, w);
         if (w->fd >= 0) {
             admit(s, w);
