@@ -126,6 +126,7 @@ qmig_job_free(QmigJob *job)
     g_ptr_array_unref(job->messages);
     json_object_put(job->decisions);
     json_object_put(job->iterations);
+    g_free(job->postcopy.told);
     g_free(job->where);
     g_clear_error(&job->error);
     qmig_job_options_free(job->options);

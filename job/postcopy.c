@@ -30,6 +30,7 @@ enum {
     NOTICE_US = G_USEC_PER_SEC,
     RESUME_US = 15 * G_USEC_PER_SEC,
     MAX_BACKOFF_US = 5 * G_USEC_PER_SEC,
+    MAX_REFUSALS = 3,
     PROBE_MS = 2000,
     DISCARD_PORT = 9,
     RECOVER_MS = 60000,
@@ -186,8 +187,12 @@ give_up(QmigJob *job, GError **error)
 static void
 tell_once(QmigJob *job, const GError *error)
 {
-    if (job->postcopy.tries <= 1) {
+    QmigPostcopy *pc = &job->postcopy;
+
+    if (pc->tries <= 1 && g_strcmp0(pc->told, error->message) != 0) {
         qmig_job_message(job, "%s", error->message);
+        g_free(pc->told);
+        pc->told = g_strdup(error->message);
     }
 }
 
@@ -271,13 +276,28 @@ try_resume(QmigJob *job)
     pc->resumed_us = qmig_now_us();
 }
 
-static void
+/* False: QEMU refused. */
+static bool
 force_pause(QmigJob *job, const QmigSide *side)
 {
     g_autoptr(GError) error = NULL;
 
     if (!qmig_qmp_migrate_pause(side->qmp, &error)) {
         tell_once(job, error);
+        return !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_QMP);
+    }
+    return true;
+}
+
+/* The source has sent its last page, and the link has lost it: nobody can send it again. */
+static void
+tell_end_is_lost(QmigJob *job)
+{
+    if (job->cont_sent && job->where == NULL) {
+        job->where = g_strdup(
+            "The guest runs on the destination as long as it needs none of "
+            "the pages that were lost at the end; the source cannot "
+            "resume.");
     }
 }
 
@@ -297,7 +317,7 @@ resume(QmigJob *job, const Word *there, GError **error)
     }
     if (says(&there->info, "postcopy-active") || says(&there->info, "postcopy-device")) {
         if (now - pc->broken_us > NOTICE_US) {
-            force_pause(job, &job->destination);
+            (void)force_pause(job, &job->destination);
         }
         return true;
     }
@@ -305,7 +325,8 @@ resume(QmigJob *job, const Word *there, GError **error)
     return true;
 }
 
-/* The destination is paused, the source is not: one that has sent its last page never will be. */
+/* The destination is paused, the source is not: 7.2's never will be when it has sent its last
+ * page, which its refusals tell. */
 static bool
 pause_source(QmigJob *job, GError **error)
 {
@@ -314,10 +335,18 @@ pause_source(QmigJob *job, GError **error)
 
     if (pc->there_paused_us == 0) {
         pc->there_paused_us = now;
+        pc->refusals = 0;
     } else if (now - pc->there_paused_us > NOTICE_US) {
         note_break(job, "the destination's link broke");
-        force_pause(job, &job->source);
+        pc->refusals += !force_pause(job, &job->source) &&
+                        says(&job->info, "postcopy-active");
         pc->there_paused_us = now;
+    }
+    if (pc->refusals >= MAX_REFUSALS && job->info.remaining == 0) {
+        tell_end_is_lost(job);
+        return qmig_set_error(error, QMIG_ERROR_STATE,
+                              "source: the link broke after the last page was sent, and "
+                              "it refuses to be paused and resumed");
     }
     return !tried_long_enough(job) || give_up(job, error);
 }
@@ -337,7 +366,7 @@ watch_stall(QmigJob *job, const Word *there, GError **error)
             return give_up(job, error);
         }
         if (now - pc->resumed_us > RESUME_US) {
-            force_pause(job, &job->source);
+            (void)force_pause(job, &job->source);
             pc->resumed_us = now;
         }
         return true;
@@ -349,7 +378,7 @@ watch_stall(QmigJob *job, const Word *there, GError **error)
     if (now - pc->sent_us > patience_us && job->info.remaining > 0) {
         qmig_job_message(job, "post-copy: nothing has been sent for a while: the link is "
                               "taken for broken");
-        force_pause(job, &job->source);
+        (void)force_pause(job, &job->source);
         pc->sent_us = now;
         return true;
     }
@@ -482,8 +511,7 @@ without_destination(QmigJob *job, GError *local, GError **error)
         note_break(job, local->message);
         g_error_free(local);
         pc->mute = true;
-        return !tried_long_enough(job) || give_up(job, error) ? QMIG_STEP_AGAIN
-                                                              : QMIG_STEP_FAILED;
+        return pause_source(job, error) ? QMIG_STEP_AGAIN : QMIG_STEP_FAILED;
     }
     g_propagate_error(error, local);
     job->where = g_strdup(
@@ -523,12 +551,7 @@ source_failed(QmigJob *job, const Word *there, GError **error)
                          "the guest");
         return QMIG_STEP_NEXT;
     }
-    if (job->cont_sent) {
-        job->where = g_strdup(
-            "The guest runs on the destination as long as it needs none of "
-            "the pages that were lost at the end; the source cannot "
-            "resume.");
-    }
+    tell_end_is_lost(job);
     qmig_job_tell_failure(job, error);
     return QMIG_STEP_FAILED;
 }

@@ -24,8 +24,10 @@ typedef struct {
     bool recoverable; /* it ended paused, both QEMUs alive */
     bool mute;    /* the destination did not answer: its main loop may wait for a page */
     bool listens; /* the destination waits on a new address for the source */
-    unsigned breaks; /* how often the link broke */
-    unsigned tries;  /* migrate with resume, since it broke */
+    unsigned breaks;   /* how often the link broke */
+    unsigned refusals; /* of the source to pause, since the destination has */
+    char *told;        /* the last error of such a command */
+    unsigned tries;    /* migrate with resume, since it broke */
     /* When it broke (0 = it is whole), the next try is due, the last one was made, and the
        destination was seen paused while the source was not. */
     int64_t broken_us, next_try_us, resumed_us, there_paused_us;
