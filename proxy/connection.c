@@ -42,7 +42,6 @@ struct QmigConnection {
     char *name;
     QmigRelay *forward, *reverse;
     QmigReturnStream return_stream; /* MAIN */
-    QmigRecordWay *recorded[2];     /* (nullable) borrowed; forward, reverse */
     QmigCancel *gone;               /* raised: the reverse relay has seen the end */
     GError *reverse_error;          /* how it ended; good once gone is raised */
     GThread *threads[2];
@@ -418,7 +417,7 @@ new_forward(QmigConnection *c)
         .first_len = c->config.first_len,
         .buffer_size = FORWARD_BUFFER,
         .stage = { .self = c, .tick = forward_tick },
-        .record = c->recorded[0],
+        .record = c->config.recorded[0],
     };
 
     if (is_main(c)) {
@@ -438,7 +437,7 @@ new_reverse(QmigConnection *c)
         .out_tls = c->config.source_tls,
         .cancel = c->config.group->cancel,
         .buffer_size = REVERSE_BUFFER,
-        .record = c->recorded[1],
+        .record = c->config.recorded[1],
     };
 
     if (is_main(c)) {
@@ -449,18 +448,15 @@ new_reverse(QmigConnection *c)
     return qmig_relay_new(&config);
 }
 
-static void
-start_recording(QmigConnection *c)
+void
+qmig_connection_record(QmigConnectionConfig *config, QmigRecord *record)
 {
-    const QmigConnectionConfig *config = &c->config;
     const char *kind = config->encrypted     ? kinds[QMIG_CHANNEL_TLS]
                        : config->is_recovery ? "recovery"
                                              : kinds[config->kind];
     int id = config->kind == QMIG_CHANNEL_MULTIFD ? (int)config->id : -1;
 
-    if (config->record != NULL) {
-        qmig_record_open(config->record, kind, id, &c->recorded[0], &c->recorded[1]);
-    }
+    qmig_record_open(record, kind, id, &config->recorded[0], &config->recorded[1]);
 }
 
 QmigConnection *
@@ -476,7 +472,6 @@ qmig_connection_start(const QmigConnectionConfig *config)
     if (is_main(c) && config->raw_reason != NULL) {
         qmig_main_stream_go_raw(config->stream, config->raw_reason);
     }
-    start_recording(c);
     c->forward = new_forward(c);
     c->reverse = new_reverse(c);
     if (is_main(c)) {

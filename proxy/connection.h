@@ -26,11 +26,14 @@ typedef struct {
     QmigMainStream *stream; /* MAIN: borrowed; else NULL */
     const char *raw_reason; /* (nullable) MAIN: the stream is not to be read, and why */
     bool encrypted;         /* the return path cannot be read either */
-    QmigRecord *record;     /* (nullable) borrowed */
-    bool is_recovery;       /* MAIN: of a migration that began elsewhere */
+    QmigRecordWay *recorded[2]; /* (nullable) borrowed; by qmig_connection_record() */
+    bool is_recovery;           /* MAIN: of a migration that began elsewhere */
 } QmigConnectionConfig;
 
 typedef struct QmigConnection QmigConnection;
+
+/* Record it: its beginning, now, and what both relays carry. @config says what it is. */
+void qmig_connection_record(QmigConnectionConfig *config, QmigRecord *record);
 
 /* Start both relays. When both have ended, the legs are closed and the group is woken. */
 QmigConnection *qmig_connection_start(const QmigConnectionConfig *config);

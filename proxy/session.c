@@ -155,7 +155,13 @@ open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
 {
     g_autoptr(GError) error = NULL;
 
+    /* A destination may answer on main because this connection came: that stands behind it. */
+    if (s->record != NULL) {
+        qmig_connection_record(config, s->record);
+    }
     if (!reach_destination(s, config, &error)) {
+        qmig_record_end(config->recorded[0], true);
+        qmig_record_end(config->recorded[1], true);
         if (!qmig_cancel_is_raised(s->group.cancel)) {
             g_autofree char *name = qmig_channel_name(config->kind, config->id);
             /* A preempt channel is opened when the guest may have begun to move over. */
@@ -170,7 +176,6 @@ open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
         return;
     }
     config->group = &s->group;
-    config->record = s->record;
     config->source = qmig_fd_steal(&w->fd);
     config->source_tls = g_steal_pointer(&w->tls);
     config->first = w->bytes;

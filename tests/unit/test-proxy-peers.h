@@ -192,6 +192,14 @@ send_shut(int fd, uint8_t status)
     send_all(fd, msg, sizeof msg);
 }
 
+static inline void
+put_multifd_packet(uint8_t packet[static 64], uint8_t id)
+{
+    memset(packet, 0, 64);
+    memcpy(packet, "\x11\x22\x33\x44\x00\x00\x00\x01", 8);
+    packet[24] = id;
+}
+
 /* ---- what the proxy says -------------------------------------------------------------- */
 
 static inline void

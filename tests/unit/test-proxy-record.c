@@ -197,6 +197,47 @@ test_a_question_stands_before_its_answer(Fixture *f, const void *unused)
     remove_capture(f);
 }
 
+/* QEMU 7.2 begins to load, and to answer, when the last of its connections comes. */
+static void
+test_a_connection_stands_before_its_answer(Fixture *f, const void *unused)
+{
+    enum { N = 60 };
+    g_autoptr(GByteArray) stream = sample_precopy();
+    int sources[N], destinations[N];
+    uint8_t packet[64];
+
+    (void)unused;
+    start_recording(f);
+    g_auto(QmigFd) source = source_connect(f);
+    send_all(source, stream->data, 100);
+    g_auto(QmigFd) destination = destination_accept(f);
+    expect(destination, stream->data, 100);
+    for (int i = 0; i < N; i++) {
+        sources[i] = source_connect(f);
+        put_multifd_packet(packet, (uint8_t)i);
+        send_all(sources[i], packet, sizeof packet);
+        destinations[i] = destination_accept(f);
+        send_pong(destination, (uint8_t)i);
+        expect(source, (uint8_t[]){ 0, 2, 0, 4, 0, 0, 0, (uint8_t)i }, 8);
+    }
+    for (int i = 0; i < N; i++) {
+        qmig_fd_clear(&sources[i]);
+        qmig_fd_clear(&destinations[i]);
+    }
+    qmig_fd_clear(&source);
+    qmig_fd_clear(&destination);
+    g_assert_true(qmig_proxy_wait(f->proxy, PATIENCE_MS));
+    g_auto(GStrv) lines = timeline(f);
+    int opened = 0, answered = 0;
+    for (guint i = 1; lines[i] != NULL; i++) {
+        opened += strstr(lines[i], "\"open\":\"multifd\"") != NULL;
+        answered += strstr(lines[i], "\"reverse\":") != NULL;
+        g_assert_cmpint(answered, <=, opened);
+    }
+    g_assert_cmpint(answered, ==, N);
+    remove_capture(f);
+}
+
 static void
 test_recovery_and_its_preempt_channel(Fixture *f, const void *unused)
 {
@@ -322,6 +363,8 @@ main(int argc, char **argv)
           test_both_directions_of_all_channels },
         { "/record/a-question-stands-before-its-answer",
           test_a_question_stands_before_its_answer },
+        { "/record/a-connection-stands-before-its-answer",
+          test_a_connection_stands_before_its_answer },
         { "/record/recovery-and-its-preempt-channel",
           test_recovery_and_its_preempt_channel },
         { "/record/a-broken-migration-is-recorded-to-its-end",

@@ -35,14 +35,6 @@ postcopy_head(void)
     return out;
 }
 
-static void
-put_multifd_packet(uint8_t packet[static 64], uint8_t id)
-{
-    memset(packet, 0, 64);
-    memcpy(packet, "\x11\x22\x33\x44\x00\x00\x00\x01", 8);
-    packet[24] = id;
-}
-
 /* ---- main ----------------------------------------------------------------------------- */
 
 /* A whole migration with return path, in random pieces. */
