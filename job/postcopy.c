@@ -32,6 +32,7 @@ enum {
     MAX_BACKOFF_US = 5 * G_USEC_PER_SEC,
     MAX_REFUSALS = 3,
     PROBE_MS = 2000,
+    FIRST_PROBE_MS = 500,
     DISCARD_PORT = 9,
     RECOVER_MS = 60000,
     /* In the list of plugins: "stats" and the NULL at its end. */
@@ -88,10 +89,40 @@ qmig_postcopy_objection(QmigJob *job)
                : NULL;
 }
 
+/*
+ * Does anybody answer at the destination's host? Not at the migration's own port: the connection
+ * would be taken for the source's, and QEMU (7.2, 11.1) ends when it says nothing.
+ */
+static bool
+ask_host(QmigJob *job, uint32_t timeout_ms, GError **error)
+{
+    g_autoptr(QmigAddress) host = qmig_address_copy(job->endpoints.connect);
+
+    host->port = DISCARD_PORT;
+    if (!qmig_socket_probe_host(host, qmig_deadline_in_ms(timeout_ms), job->cancel,
+                                error)) {
+        g_prefix_error(error, "destination: ");
+        return false;
+    }
+    return true;
+}
+
+/* While the link is whole: could it be asked when it breaks? */
+static void
+get_to_know_host(QmigJob *job)
+{
+    if (!job->options->direct && job->rehearsal == NULL) {
+        job->postcopy.host = ask_host(job, FIRST_PROBE_MS, NULL) ? HOST_ANSWERS
+                                                                 : HOST_IS_SILENT;
+    }
+}
+
 bool
 qmig_postcopy_ask(QmigJob *job, GError **error)
 {
     g_autoptr(GError) local = NULL;
+
+    get_to_know_host(job);
 
     if (!qmig_job_hold_source(job, error)) {
         return false;
@@ -212,28 +243,25 @@ drop_proxy(QmigJob *job)
 
 /*
  * 7.2's source waits for ever when a resumed link breaks before the destination has answered: it
- * is resumed only over a link that is whole. Whether it is must not be asked at the migration's
- * own port: the connection would be taken for the source's, and QEMU (7.2, 11.1) ends when it
- * says nothing. A firewall may swallow the question: then it is tried all the same, but later.
+ * is resumed only over a link that is whole. A firewall may swallow the question, always: then it
+ * is tried all the same, though late where it is not known.
  */
 static bool
 is_reachable(QmigJob *job)
 {
-    g_autoptr(QmigAddress) host = qmig_address_copy(job->endpoints.connect);
+    QmigPostcopy *pc = &job->postcopy;
     g_autoptr(GError) error = NULL;
-    int64_t dark_us = qmig_now_us() - job->postcopy.broken_us;
+    int64_t dark_us = qmig_now_us() - pc->broken_us;
+    bool late = dark_us > (int64_t)qmig_postcopy_recover_ms(job) * 500;
 
-    host->port = DISCARD_PORT;
-    if (job->options->direct ||
-        qmig_socket_probe_host(host, qmig_deadline_in_ms(PROBE_MS), job->cancel,
-                               &error)) {
+    if (job->options->direct || pc->host == HOST_IS_SILENT ||
+        ask_host(job, PROBE_MS, &error)) {
         return true;
     }
-    if (g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TIMEOUT) &&
-        dark_us > (int64_t)qmig_postcopy_recover_ms(job) * 500) {
+    if (late && pc->host == HOST_IS_NOT_KNOWN &&
+        g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TIMEOUT)) {
         return true;
     }
-    g_prefix_error(&error, "destination: ");
     tell_once(job, error);
     return false;
 }

@@ -22,6 +22,9 @@ typedef struct {
     bool objected;    /* it was told that post-copy has to wait */
     bool pause_asked; /* by the user: to be resumed later, by somebody else */
     bool recoverable; /* it ended paused, both QEMUs alive */
+    /* Does the destination's host answer at a port where nobody listens? A firewall may not let
+       it. */
+    enum { HOST_IS_NOT_KNOWN, HOST_ANSWERS, HOST_IS_SILENT } host;
     bool mute;    /* the destination did not answer: its main loop may wait for a page */
     bool listens; /* the destination waits on a new address for the source */
     unsigned breaks;   /* how often the link broke */

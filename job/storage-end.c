@@ -82,16 +82,25 @@ reap_all(QmigJob *job, uint32_t timeout_ms, guint *left, GError **error)
 
 /* One that is not there, or ends at this moment, says no: reap() sees it. */
 static void
-for_each_mirror(QmigJob *job, bool yank)
+cancel_mirrors(QmigJob *job)
 {
     for (guint i = 0; i < job->storage->disks->len; i++) {
-        g_autoptr(GError) error = NULL;
-        QmigStorageDisk *disk = nth(job->storage, i);
-        if (!disk->mirrored) {
-            continue;
+        const QmigStorageDisk *disk = nth(job->storage, i);
+        if (disk->mirrored) {
+            (void)!qmig_qmp_job_cancel(job->source.qmp, disk->id, true, NULL);
         }
-        (void)!(yank ? qmig_qmp_yank_node(job->source.qmp, disk->id, &error)
-                     : qmig_qmp_job_cancel(job->source.qmp, disk->id, true, &error));
+    }
+}
+
+/* Also of those whose mirror has ended: the end of a node flushes, and waits for an answer. */
+static void
+yank_mirrors(QmigJob *job)
+{
+    for (guint i = 0; i < job->storage->disks->len; i++) {
+        const QmigStorageDisk *disk = nth(job->storage, i);
+        if (disk->connected) {
+            (void)!qmig_qmp_yank_node(job->source.qmp, disk->id, NULL);
+        }
     }
 }
 
@@ -113,18 +122,6 @@ end_stuck_destination(QmigJob *job)
         qmig_job_message(job, "destination: it does not let the source's disks go");
         (void)qmig_job_end_destination(job);
     }
-}
-
-static void
-cancel_mirrors(QmigJob *job)
-{
-    for_each_mirror(job, false);
-}
-
-static void
-yank_mirrors(QmigJob *job)
-{
-    for_each_mirror(job, true);
 }
 
 /* Only a guest that runs: one that stands still shall not be continued afterwards.
@@ -365,7 +362,7 @@ qmig_storage_release_source(QmigJob *job)
     qmig_job_message(job,
                      "source: no answer: the connections of its disks are shut (yank)");
     if (qmig_qmp_has_oob(job->source.qmp)) {
-        for_each_mirror(job, true);
+        yank_mirrors(job);
     }
     if (!destination_answers(job) && qmig_side_kill(&job->destination)) {
         qmig_job_message(job, "destination: no answer: its process was killed");

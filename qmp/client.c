@@ -25,6 +25,8 @@ enum {
     MAX_DISPATCH_READS = 8,
     /* Bytes kept of an error text; QEMU's own have a few hundred. */
     MAX_ERROR_TEXT = 4096,
+    /* Between the ids of two clients, who take theirs at random. */
+    ID_SPACE = 1 << 20,
 };
 
 struct QmigQmp {
@@ -33,7 +35,8 @@ struct QmigQmp {
     QmigQmpFramer *framer;
     GQueue events; /* QmigQmpEvent, oldest first */
     uint64_t n_dropped;
-    int64_t next_id;
+    int64_t first_id,
+        next_id; /* of this client's commands; not those of an earlier one */
     bool has_oob;
     unsigned version;
     char *error_class;
@@ -206,8 +209,13 @@ take_reply(QmigQmp *qmp, JsonObject *object, GError **error)
     if (id < 0 && qmp->awaited >= 0 && json_object_object_get_ex(object, "error", NULL)) {
         id = qmp->awaited;
     }
-    if (id < 0 || id >= qmp->next_id) {
-        return protocol_error(qmp, error, "reply with an id nobody used", object);
+    /* A client that has gone asked on this socket, and QEMU was late. */
+    if (id >= 0 && (id < qmp->first_id || id >= qmp->next_id)) {
+        g_debug("%s: a reply to somebody else is ignored", qmp->label);
+        return true;
+    }
+    if (id < 0) {
+        return protocol_error(qmp, error, "reply without an id", object);
     }
     if (id == qmp->awaited) {
         qmp->reply = json_object_get(object);
@@ -586,6 +594,7 @@ qmig_qmp_connect(const QmigAddress *address, const char *label, QmigDeadline dea
     set_where(qmp, NULL);
     qmp->framer = qmig_qmp_framer_new();
     qmp->awaited = -1;
+    qmp->first_id = qmp->next_id = (int64_t)g_random_int() * ID_SPACE;
     g_queue_init(&qmp->events);
     qmp->fd = qmig_socket_connect(address, deadline, cancel, error);
     if (qmp->fd < 0) {

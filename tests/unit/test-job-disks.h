@@ -25,6 +25,8 @@ typedef struct {
     bool stuck;  /* the mirror does not end before its node is yanked */
     bool stops;  /* it pauses at an error, or it ends */
     bool failed;
+    bool
+        gives_up; /* it was cancelled by force, and ends as soon as it is stuck no more */
     bool synchronous; /* a write of the guest waits for the destination */
     bool torn;        /* it ended under such writes: QEMU's heap is corrupted */
     int n_polls;
@@ -63,7 +65,7 @@ disk_break(WorldDisk *d, const WorldDiskView *view)
     }
     d->stuck = false;
     d->failed = true;
-    if (d->stops) {
+    if (d->stops && !d->gives_up) {
         d->job = strcmp(d->job, "ready") == 0 ? "standby" : "paused";
     } else {
         d->job = "concluded";
@@ -94,6 +96,7 @@ static void
 disk_cancel(WorldDisk *d, const WorldDiskView *view, bool force)
 {
     if (d->job == NULL || d->stuck || strcmp(d->job, "concluded") == 0) {
+        d->gives_up = force;
         return;
     }
     /* Writes of a guest that runs on would be lost. */
@@ -134,7 +137,7 @@ disk_act(WorldDisk *d, const WorldDiskView *view, const char *command, JsonObjec
         g_assert_true(d->connected && d->job == NULL);
         d->job = "running";
         d->n_polls = 0;
-        d->failed = false;
+        d->failed = d->gives_up = false;
         d->stops = disk_argument_is(args, "on-target-error", "stop");
         d->synchronous = disk_argument_is(args, "copy-mode", "write-blocking");
     } else if (strcmp(command, "block-job-cancel") == 0) {

@@ -236,8 +236,9 @@ test_event_anywhere(void)
 static void
 test_cut_anywhere(void)
 {
-    static const char text[] = "{\"event\": \"STOP\"}\r\n"
-                               "{\"return\": \"\xc3\xa4\", \"id\": 1}\r\n";
+    static const char text[] =
+        "{\"event\": \"STOP\"}\r\n"
+        "{\"error\": {\"class\": \"x\", \"desc\": \"\xc3\xa4\"}}\r\n";
     const int len = (int)strlen(text);
 
     for (int cut = 1; cut < len; cut++) {
@@ -251,11 +252,10 @@ test_cut_anywhere(void)
         };
         FakeQemu *fake = fake_qemu_new(steps, 0);
         QmigQmp *q = connect_to(fake);
-        g_autoptr(JsonObject) ret = NULL;
         g_autoptr(GError) error = NULL;
 
-        g_assert_true(qmig_qmp_execute(q, "x", NULL, &ret, NULL, &error));
-        g_assert_cmpstr(json_object_get_string(ret), ==, "\xc3\xa4");
+        g_assert_false(qmig_qmp_execute(q, "x", NULL, NULL, NULL, &error));
+        check_error(error, QMIG_ERROR_QMP, "\xc3\xa4");
         g_autoptr(QmigQmpEvent) event = qmig_qmp_take_event(q);
         g_assert_cmpstr(event->name, ==, "STOP");
         qmig_qmp_free(q);
@@ -359,13 +359,39 @@ test_queue_is_bounded(void)
     fake_qemu_finish(fake);
 }
 
+/* A client that has gone had asked something, and QEMU was late. */
 static void
-test_unknown_id(void)
+test_reply_to_somebody_else(void)
+{
+    static const FakeStep steps[] = {
+        { FAKE_RAW, FAKE_GREETING_LINE },
+        { FAKE_EXPECT, "qmp_capabilities" },
+        { FAKE_RAW, "{\"return\": {}, \"id\": 0}\r\n" },
+        { FAKE_REPLY, "{}" },
+        { FAKE_EXPECT, "query-name" },
+        { FAKE_RAW, "{\"return\": {\"name\": \"another\"}, \"id\": 1}\r\n" },
+        { FAKE_REPLY, "{\"name\": \"guest\"}" },
+        { FAKE_END },
+    };
+    FakeQemu *fake = fake_qemu_new(steps, 0);
+    QmigQmp *q = connect_to(fake);
+    g_autoptr(JsonObject) reply = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(qmig_qmp_execute(q, "query-name", NULL, &reply, NULL, &error));
+    g_assert_no_error(error);
+    g_assert_cmpstr(qmig_json_string(reply, "name"), ==, "guest");
+    qmig_qmp_free(q);
+    fake_qemu_finish(fake);
+}
+
+static void
+test_no_id(void)
 {
     static const FakeStep steps[] = {
         FAKE_HELLO,
         { FAKE_EXPECT, "x" },
-        { FAKE_RAW, "{\"return\": {}, \"id\": 4711}\r\n" },
+        { FAKE_RAW, "{\"return\": {\"a\": 4711}}\r\n" },
         { FAKE_END },
     };
 
@@ -711,7 +737,8 @@ main(int argc, char **argv)
     T("an-event-has-both-times", test_event_times);
     T("passes-fold-and-the-rest-keeps-its-order", test_passes_fold);
     T("the-queue-is-bounded-and-keeps-what-matters", test_queue_is_bounded);
-    T("reply-with-unknown-id-is-a-protocol-error", test_unknown_id);
+    T("reply-to-somebody-else-is-ignored", test_reply_to_somebody_else);
+    T("reply-without-id-is-a-protocol-error", test_no_id);
     T("reply-without-return-is-a-protocol-error", test_no_return);
     T("a-line-that-is-no-object-is-a-protocol-error", test_no_object);
     T("an-error-of-another-shape-is-a-protocol-error", test_odd_error);
