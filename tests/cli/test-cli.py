@@ -379,10 +379,10 @@ def greet_and_hang(connection):
 
 
 def greet_and_lie(connection):
-    """A greeting, and an answer nobody asked for."""
+    """A greeting, and an answer that says not to what."""
     connection.sendall(GREETING)
     connection.recv(4096)
-    connection.sendall(b'{"return": {}, "id": 4711}\r\n')
+    connection.sendall(b'{"return": {}}\r\n')
 
 
 def greet_and_close(connection):
@@ -395,7 +395,7 @@ def greet_and_close(connection):
 BAD_PEERS = [(hang, "no QMP greeting in time", "timeout"), (lie, "220 smtp.example ESMTP", "protocol"),
              (close, "closed its QMP connection", "closed"),
              (greet_and_hang, "no reply to qmp_capabilities", "timeout"),
-             (greet_and_lie, "an id nobody used", "protocol"),
+             (greet_and_lie, "reply without an id", "protocol"),
              (greet_and_close, "closed its QMP connection", "closed")]
 
 
