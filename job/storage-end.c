@@ -372,7 +372,8 @@ qmig_storage_release_source(QmigJob *job)
 /* ---- what a killed qmig has left -------------------------------------------------------- */
 
 /* Dismiss those that have ended, break the connections of the others, and @cancel them; each may
- * say no to a job that changes at this moment. @left, @at_work: (out) how many there were, how many of them had not ended. */
+ * say no to a job that changes at this moment. @left: (out) how many there were; @at_work: (out)
+ * how many of them had not ended. */
 static bool
 act_on_jobs(QmigSide *side, bool cancel, guint *left, guint *at_work, GError **error)
 {
