@@ -4,6 +4,7 @@
  *
  *     source says            destination says     what is done
  *     active                 listening            stop the source, migrate-start-postcopy
+ *     postcopy-device        paused (-S)          wait; when nothing comes, yank: it fails
  *     postcopy-active        paused (-S)          cont
  *     postcopy-active        postcopy-paused      migrate-pause on the source
  *     nothing sent for long                       migrate-pause on the source
@@ -379,6 +380,28 @@ pause_source(QmigJob *job, GError **error)
     return !tried_long_enough(job) || give_up(job, error);
 }
 
+/* The source waits for the destination's word that it has the devices: from 10.1 on that is a
+ * state of its own, which cannot be paused. Until it comes, the source has all of the guest. */
+static bool
+watch_devices(QmigJob *job, GError **error)
+{
+    QmigPostcopy *pc = &job->postcopy;
+    int64_t patience_us = (int64_t)qmig_job_patience_ms(job) * 1000;
+    g_autoptr(GError) local = NULL;
+
+    if (qmig_now_us() - pc->sent_us > patience_us) {
+        note_break(job, "the destination does not say that it has the devices");
+        if (tried_long_enough(job)) {
+            return give_up(job, error);
+        }
+        if (!qmig_qmp_yank_migration(job->source.qmp, &local)) {
+            tell_once(job, local);
+        }
+        pc->sent_us = qmig_now_us();
+    }
+    return true;
+}
+
 /* The source is at it; but is it? */
 static bool
 watch_stall(QmigJob *job, const Word *there, GError **error)
@@ -608,6 +631,11 @@ judge(QmigJob *job, const Word *there, GError **error)
         qmig_set_error(error, QMIG_ERROR_STATE,
                        "source: somebody cancelled it in post-copy");
         return QMIG_STEP_FAILED;
+    }
+    if (says(&job->info, "postcopy-device")) {
+        return watch_devices(job, error) && qmig_parts_watch(job, error)
+                   ? QMIG_STEP_AGAIN
+                   : QMIG_STEP_FAILED;
     }
     if (!run_there(job, there, error)) {
         return QMIG_STEP_FAILED;
