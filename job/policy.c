@@ -25,18 +25,19 @@ qmig_job_hold_source(QmigJob *job, GError **error)
     return true;
 }
 
-/* Is it a state that `cont` ends? Not yet while the migration is being torn down; never when it
- * is @left as it is ("postmigrate"): whoever decides on that one continues it. */
+/* Is it a state that `cont` ends? Not yet while the migration is being torn down. @over: (out)
+ * there is nothing to continue: it runs, or whoever decides on "postmigrate" does so. */
 static bool
-query_stopped(QmigJob *job, bool *running, bool *can_continue, bool *left, GError **error)
+query_stopped(QmigJob *job, bool *can_continue, bool *over, GError **error)
 {
+    bool running;
     g_autofree char *state = NULL;
 
-    if (!qmig_qmp_query_status(job->source.qmp, running, &state, NULL, error)) {
+    if (!qmig_qmp_query_status(job->source.qmp, &running, &state, NULL, error)) {
         return false;
     }
     *can_continue = strcmp(state, "paused") == 0 || strcmp(state, "prelaunch") == 0;
-    *left = strcmp(state, "postmigrate") == 0;
+    *over = running || strcmp(state, "postmigrate") == 0;
     return true;
 }
 
@@ -46,9 +47,9 @@ qmig_job_release_source(QmigJob *job, GError **error)
     QmigDeadline deadline = qmig_deadline_in_ms(RELEASE_TIMEOUT_MS);
 
     while (job->source_held) {
-        bool running, can_continue, left;
+        bool can_continue, over;
 
-        if (!query_stopped(job, &running, &can_continue, &left, error)) {
+        if (!query_stopped(job, &can_continue, &over, error)) {
             return false;
         }
         if (can_continue) {
@@ -57,7 +58,7 @@ qmig_job_release_source(QmigJob *job, GError **error)
                 return false;
             }
             job->source_held = false;
-        } else if (running || left || qmig_now_us() >= deadline) {
+        } else if (over || qmig_now_us() >= deadline) {
             job->source_held = false;
         } else {
             g_usleep(POLL_MS * 1000);

@@ -431,6 +431,9 @@ clear_jobs(QmigJob *job, QmigSide *side, GError **error)
     if (!act_on_jobs(side, false, &left, &at_work, error)) {
         return false;
     }
+    if (left == 0) {
+        return true;
+    }
     if (at_work > 0 && side == &job->source && !hold_running(job, &held, error)) {
         return false;
     }

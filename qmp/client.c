@@ -35,8 +35,8 @@ struct QmigQmp {
     QmigQmpFramer *framer;
     GQueue events; /* QmigQmpEvent, oldest first */
     uint64_t n_dropped;
-    int64_t first_id,
-        next_id; /* of this client's commands; not those of an earlier one */
+    int64_t first_id; /* of this client: an earlier one had others */
+    int64_t next_id;
     bool has_oob;
     unsigned version;
     char *error_class;

@@ -25,8 +25,7 @@ typedef struct {
     bool stuck;  /* the mirror does not end before its node is yanked */
     bool stops;  /* it pauses at an error, or it ends */
     bool failed;
-    bool
-        gives_up; /* it was cancelled by force, and ends as soon as it is stuck no more */
+    bool gives_up;    /* it was cancelled by force, and ends when it is stuck no more */
     bool synchronous; /* a write of the guest waits for the destination */
     bool torn;        /* it ended under such writes: QEMU's heap is corrupted */
     int n_polls;

@@ -382,13 +382,13 @@ world_cont(World *w, int side)
     fake_event(&w->fakes[side], "RESUME", "{}");
 }
 
-/* Commands that change something. */
 static WorldDiskView
 world_disk_view(const World *w)
 {
     return (WorldDiskView){ strcmp(w->run[SRC], "running") == 0, w->alive[DST] };
 }
 
+/* Commands that change something. */
 static bool
 world_act(World *w, int side, const char *command, JsonObject *args)
 {

@@ -165,6 +165,21 @@ test_both_directions_of_all_channels(Fixture *f, const void *unused)
     remove_capture(f);
 }
 
+/* In the timeline each of @n answers stands behind the line with @question that it is to. */
+static void
+assert_answers_follow(Fixture *f, const char *question, int n)
+{
+    g_auto(GStrv) lines = timeline(f);
+    int asked = 0, answered = 0;
+
+    for (guint i = 1; lines[i] != NULL; i++) {
+        asked += strstr(lines[i], question) != NULL;
+        answered += strstr(lines[i], "\"reverse\":") != NULL;
+        g_assert_cmpint(answered, <=, asked);
+    }
+    g_assert_cmpint(answered, ==, n);
+}
+
 /* An answer never stands before its question. */
 static void
 test_a_question_stands_before_its_answer(Fixture *f, const void *unused)
@@ -186,14 +201,7 @@ test_a_question_stands_before_its_answer(Fixture *f, const void *unused)
     qmig_fd_clear(&source);
     qmig_fd_clear(&destination);
     g_assert_true(qmig_proxy_wait(f->proxy, PATIENCE_MS));
-    g_auto(GStrv) lines = timeline(f);
-    int64_t asked = 0, answered = 0;
-    for (guint i = 1; lines[i] != NULL; i++) {
-        asked += strstr(lines[i], "\"forward\":1}") != NULL;
-        answered += strstr(lines[i], "\"reverse\":") != NULL;
-        g_assert_cmpint(answered, <=, asked);
-    }
-    g_assert_cmpint(answered, ==, 192);
+    assert_answers_follow(f, "\"forward\":1}", 192);
     remove_capture(f);
 }
 
@@ -227,14 +235,7 @@ test_a_connection_stands_before_its_answer(Fixture *f, const void *unused)
     qmig_fd_clear(&source);
     qmig_fd_clear(&destination);
     g_assert_true(qmig_proxy_wait(f->proxy, PATIENCE_MS));
-    g_auto(GStrv) lines = timeline(f);
-    int opened = 0, answered = 0;
-    for (guint i = 1; lines[i] != NULL; i++) {
-        opened += strstr(lines[i], "\"open\":\"multifd\"") != NULL;
-        answered += strstr(lines[i], "\"reverse\":") != NULL;
-        g_assert_cmpint(answered, <=, opened);
-    }
-    g_assert_cmpint(answered, ==, N);
+    assert_answers_follow(f, "\"open\":\"multifd\"", N);
     remove_capture(f);
 }
 
