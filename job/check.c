@@ -42,7 +42,20 @@ check_identity(QmigJob *job, GString *problems)
                      source->uuid, destination->uuid);
 }
 
-/* A plugin's refusal must come before anything is touched. */
+/* The directory of a capture, whoever asks for it. */
+static void
+check_record(const QmigJob *job, const char *plugin, GString *problems)
+{
+    g_autoptr(GError) error = NULL;
+    const char *directory = NULL;
+
+    if (!qmig_record_choose(job->options->record, plugin, &directory, &error) ||
+        (directory != NULL && !qmig_record_check(directory, &error))) {
+        qmig_job_problem(problems, "%s", error->message);
+    }
+}
+
+/* The refusal of a plugin must come before anything is touched. */
 static void
 check_plugins(const QmigJob *job, GString *problems)
 {
@@ -57,18 +70,7 @@ check_plugins(const QmigJob *job, GString *problems)
     if (chain == NULL) {
         qmig_job_problem(problems, "%s", error->message);
     }
-}
-
-/* Likewise the directory of a capture. */
-static void
-check_record(const QmigJob *job, GString *problems)
-{
-    g_autoptr(GError) error = NULL;
-
-    if (job->options->record != NULL &&
-        !qmig_record_check(job->options->record, &error)) {
-        qmig_job_problem(problems, "%s", error->message);
-    }
+    check_record(job, chain != NULL ? qmig_chain_record(chain) : NULL, problems);
 }
 
 bool
@@ -82,7 +84,6 @@ qmig_job_check(QmigJob *job, GError **error)
     qmig_job_choose_settings(job, problems);
     check_identity(job, problems);
     check_plugins(job, problems);
-    check_record(job, problems);
     qmig_preflight_add_problems(job->preflight, problems->str + n_told);
     qmig_rehearsal_go(job);
     return problems->len == 0 ||

@@ -22,6 +22,8 @@ struct QmigInstance {
     struct qmig_host host; /* context: this instance */
     void *handle;          /* open's */
     bool opened;
+    bool is_ready;
+    char *record;     /* the directory of the capture it asked for, or NULL */
     char *error_text; /* what the plugin said last; NULL: nothing */
 };
 
@@ -88,6 +90,24 @@ host_now_ns(struct qmig_host *host)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static int
+host_record(struct qmig_host *host, const char *directory)
+{
+    QmigInstance *instance = host->context;
+
+    if (instance->is_ready) {
+        host_error(host, "asks for a capture when the migration may have begun");
+        return -1;
+    }
+    if (directory == NULL || directory[0] == '\0') {
+        host_error(host, "asks for a capture without a directory");
+        return -1;
+    }
+    g_free(instance->record);
+    instance->record = g_strdup(directory);
+    return 0;
+}
+
 /* ---- calls ---------------------------------------------------------------------------- */
 
 bool
@@ -128,6 +148,7 @@ qmig_instance_open(QmigPlugin *plugin, GError **error)
         .error = host_error,
         .debug = host_debug,
         .now_ns = host_now_ns,
+        .record = host_record,
     };
     if (plugin->api.open != NULL) {
         instance->handle = plugin->api.open(&instance->host);
@@ -151,6 +172,7 @@ qmig_instance_free(QmigInstance *instance)
     }
     qmig_plugin_free(instance->plugin);
     g_free(instance->error_text);
+    g_free(instance->record);
     g_free(instance);
 }
 
@@ -185,8 +207,18 @@ qmig_instance_get_ready(QmigInstance *instance, GError **error)
 {
     const struct qmig_plugin *api = &instance->plugin->api;
 
-    return api->get_ready == NULL ||
-           outcome(instance, api->get_ready(instance->handle), "get_ready", error);
+    if (api->get_ready != NULL &&
+        !outcome(instance, api->get_ready(instance->handle), "get_ready", error)) {
+        return false;
+    }
+    instance->is_ready = true;
+    return true;
+}
+
+const char *
+qmig_instance_record(const QmigInstance *instance)
+{
+    return instance->record;
 }
 
 bool

@@ -39,6 +39,9 @@ bool qmig_instance_get_ready(QmigInstance *instance,
 bool qmig_instance_finish(QmigInstance *instance, struct qmig_next *next,
                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* The directory of the capture that it asked for, or NULL. Borrowed. */
+const char *qmig_instance_record(const QmigInstance *instance);
+
 /**
  * qmig_instance_report() - what the instance has learnt
  *

@@ -3,10 +3,12 @@
 #include "plugin/loader.h"
 
 struct qmig_plugin *qmig_plugin_init_null(void);
+struct qmig_plugin *qmig_plugin_init_record(void);
 struct qmig_plugin *qmig_plugin_init_stats(void);
 
 const QmigBuiltinPlugin qmig_builtin_plugins[] = {
     { "null", qmig_plugin_init_null },
+    { "record", qmig_plugin_init_record },
     { "stats", qmig_plugin_init_stats },
     { NULL, NULL },
 };

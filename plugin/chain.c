@@ -217,6 +217,40 @@ open_spec(const char *spec, GError **error)
     return g_steal_pointer(&instance);
 }
 
+/* The one that asks for a capture, or NULL. */
+static const QmigInstance *
+recorder(const QmigChain *chain)
+{
+    for (unsigned i = 0; i < chain->n_instances; i++) {
+        if (qmig_instance_record(chain->instances[i]) != NULL) {
+            return chain->instances[i];
+        }
+    }
+    return NULL;
+}
+
+const char *
+qmig_chain_record(const QmigChain *chain)
+{
+    const QmigInstance *instance = recorder(chain);
+
+    return instance != NULL ? qmig_instance_record(instance) : NULL;
+}
+
+/* Do the plugins so far go together with @instance? */
+static bool
+check_conflicts(const QmigChain *chain, const QmigInstance *instance, GError **error)
+{
+    const QmigInstance *other = recorder(chain);
+
+    return qmig_instance_record(instance) == NULL || other == NULL ||
+           qmig_set_error(error, QMIG_ERROR_CONFIG,
+                          "plugin %s: plugin %s asks for a capture in %s already: one is "
+                          "made of a migration",
+                          qmig_instance_api(instance)->name,
+                          qmig_instance_api(other)->name, qmig_instance_record(other));
+}
+
 /* Add @instance, (transfer full), at the end. */
 static void
 append(QmigChain *chain, QmigInstance *instance)
@@ -256,6 +290,10 @@ qmig_chain_new(const char *const *specs, QmigChainSink sink, void *sink_data,
         }
         QmigInstance *instance = open_spec(*specs, error);
         if (instance == NULL) {
+            return NULL;
+        }
+        if (!check_conflicts(chain, instance, error)) {
+            qmig_instance_free(instance);
             return NULL;
         }
         append(chain, instance);

@@ -22,7 +22,7 @@ typedef bool (*QmigChainSink)(void *data, const struct qmig_event *ev, GError **
  * @sink:  (nullable) receives the events that leave the chain; unused by observers
  *
  * Errors: PLUGIN, with the plugin's own words; CONFIG for a name that is not found, a spec
- *         that cannot be read, too many plugins.
+ *         that cannot be read, too many plugins, two that ask for a capture.
  */
 QmigChain *qmig_chain_new(const char *const *specs, QmigChainSink sink, void *sink_data,
                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
@@ -31,6 +31,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigChain, qmig_chain_free)
 
 /* At least one plugin rewrites: the channel's output is what reaches the sink. */
 bool qmig_chain_rewrites(const QmigChain *chain);
+
+/* The directory of the capture that a plugin asks for, or NULL. Borrowed. */
+const char *qmig_chain_record(const QmigChain *chain);
 
 /* Hand one event to the first plugin. Errors: PLUGIN, or the sink's. After one the chain is
    good only for reports. */

@@ -69,6 +69,14 @@ struct qmig_host {
     void (*debug)(struct qmig_host *, const char *format, ...) QMIG_PLUGIN_PRINTF;
     /* Nanoseconds of a monotonic clock. */
     uint64_t (*now_ns)(struct qmig_host *);
+    /*
+     * Ask for a capture of the whole migration (docs/captures.md), in @directory, which is new or
+     * empty: what comes from either side, on all channels, whatever plugins make of it. From
+     * `config` and `get_ready` only, and by one plugin of a migration. When the directory cannot
+     * be used, the migration is refused before anything was touched.
+     * Return: 0, or -1: the plugin returns -1 as well and sets no error of its own.
+     */
+    int (*record)(struct qmig_host *, const char *directory);
 };
 
 /* The rest of the chain, for rewriters. */

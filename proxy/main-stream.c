@@ -114,6 +114,12 @@ qmig_main_stream_rewrites(const QmigMainStream *s)
     return s->encoder != NULL;
 }
 
+const char *
+qmig_main_stream_record(const QmigMainStream *s)
+{
+    return s->chain != NULL ? qmig_chain_record(s->chain) : NULL;
+}
+
 void
 qmig_main_stream_set_output(QmigMainStream *s, QmigRelay *relay)
 {

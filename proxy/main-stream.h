@@ -24,6 +24,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigMainStream, qmig_main_stream_free)
 /* A plugin rewrites: the output is not what came in. */
 bool qmig_main_stream_rewrites(const QmigMainStream *s);
 
+/* The directory of the capture that a plugin asks for, or NULL. Borrowed; before the first byte. */
+const char *qmig_main_stream_record(const QmigMainStream *s);
+
 /* Where a rewritten stream goes. */
 void qmig_main_stream_set_output(QmigMainStream *s, QmigRelay *relay);
 

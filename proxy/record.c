@@ -266,6 +266,21 @@ qmig_record_check(const char *directory, GError **error)
                           "%s: a recording needs a new or empty directory", directory);
 }
 
+bool
+qmig_record_choose(const char *option, const char *plugin, const char **directory,
+                   GError **error)
+{
+    if (option != NULL && plugin != NULL) {
+        return qmig_set_error(
+            error, QMIG_ERROR_CONFIG,
+            "--record=%s, and a plugin asks for a capture in %s: one is made "
+            "of a migration",
+            option, plugin);
+    }
+    *directory = option != NULL ? option : plugin;
+    return true;
+}
+
 static bool
 make_directory(QmigRecord *r, GError **error)
 {

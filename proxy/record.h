@@ -21,6 +21,17 @@ typedef struct QmigRecordWay QmigRecordWay;
 bool qmig_record_check(const char *directory, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /**
+ * qmig_record_choose() - the one directory, of two ways to ask for it
+ * @option:    (nullable) of --record
+ * @plugin:    (nullable) what a plugin asks for: qmig_chain_record()
+ * @directory: (out) (nullable) one of them
+ *
+ * Errors: CONFIG: both are there.
+ */
+bool qmig_record_choose(const char *option, const char *plugin, const char **directory,
+                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
  * qmig_record_new() - begin a capture in @directory, which is made or empty
  * @group: borrowed; gets the notice when the recording ends early
  *

@@ -534,6 +534,22 @@ session_thread(void *data)
     return NULL;
 }
 
+/* A capture, where one is asked for. */
+static bool
+start_record(QmigSession *s, const QmigProxyConfig *config, GError **error)
+{
+    const char *directory = NULL;
+
+    if (!qmig_record_choose(config->record, qmig_main_stream_record(s->stream),
+                            &directory, error)) {
+        return false;
+    }
+    if (directory != NULL) {
+        s->record = qmig_record_new(directory, &s->group, error);
+    }
+    return directory == NULL || s->record != NULL;
+}
+
 QmigSession *
 qmig_session_start(const QmigProxyConfig *config, QmigSessionEnded ended, void *data,
                    GError **error)
@@ -565,11 +581,8 @@ qmig_session_start(const QmigProxyConfig *config, QmigSessionEnded ended, void *
     if (s->stream == NULL) {
         return NULL;
     }
-    if (config->record != NULL) {
-        s->record = qmig_record_new(config->record, &s->group, error);
-        if (s->record == NULL) {
-            return NULL;
-        }
+    if (!start_record(s, config, error)) {
+        return NULL;
     }
     s->listener = qmig_socket_listen(config->listen, BACKLOG, &s->address, error);
     if (s->listener < 0) {

@@ -45,7 +45,15 @@ mischief_config(void *handle, const char *key, const char *value)
 static int
 mischief_get_ready(void *handle)
 {
-    return does(handle, "fail-get-ready-silently") ? -1 : 0;
+    struct mischief *m = handle;
+
+    if (does(m, "record")) {
+        return m->host->record(m->host, "/nowhere");
+    }
+    if (does(m, "record-nothing")) {
+        return m->host->record(m->host, "");
+    }
+    return does(m, "fail-get-ready-silently") ? -1 : 0;
 }
 
 #ifdef REWRITES
@@ -117,6 +125,9 @@ mischief_finish(void *handle, struct qmig_next *next)
     }
     if (does(m, "fail-finish-silently")) {
         return -1;
+    }
+    if (does(m, "record-late")) {
+        return m->host->record(m->host, "/nowhere");
     }
     if (does(m, "send-in-finish")) {
         ev.size = sizeof ev;

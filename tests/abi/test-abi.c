@@ -261,6 +261,29 @@ test_rewriter_may_drop_double_and_reorder(void)
                  3); /* the last one comes from finish */
 }
 
+/* ---- what a plugin may ask of the host --------------------------------------------------- */
+
+static void
+test_one_plugin_may_ask_for_a_capture(void)
+{
+    Sink sink = { 0 };
+    g_autoptr(QmigChain) chain = chain_of_one("@mischief.so:do=record", &sink);
+    g_autoptr(QmigChain) none = chain_of_one("null", &sink);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpstr(qmig_chain_record(chain), ==, "/nowhere");
+    g_assert_null(qmig_chain_record(none));
+    g_assert_null(try_chain((const char *[]){ "@mischief.so:do=record",
+                                              "record:directory=/nowhere/else", NULL },
+                            &sink, &error));
+    assert_says(error, QMIG_ERROR_CONFIG,
+                "plugin record: plugin mischief asks for a capture in /nowhere already");
+    assert_refused("@mischief.so:do=record-nothing", QMIG_ERROR_PLUGIN,
+                   "asks for a capture without a directory");
+    assert_refused("record", QMIG_ERROR_PLUGIN, "directory=DIR is missing");
+    assert_refused("record:file=x", QMIG_ERROR_PLUGIN, "file=x: want directory=DIR");
+}
+
 /* ---- broken rules ----------------------------------------------------------------------- */
 
 static void
@@ -326,6 +349,8 @@ assert_finish_fails(const char *spec, bool sink_fails, QmigErrorCode code,
 static void
 test_failing_finish_is_an_error(void)
 {
+    assert_finish_fails("@mischief.so:do=record-late", false, QMIG_ERROR_PLUGIN,
+                        "asks for a capture when the migration may have begun");
     assert_finish_fails("@mischief.so:do=fail-finish-silently", false, QMIG_ERROR_PLUGIN,
                         "its finish function failed and gave no reason");
     assert_finish_fails("@mischief.so:do=send-in-finish", true, QMIG_ERROR_CLOSED,
@@ -399,6 +424,8 @@ main(int argc, char **argv)
           test_calls_come_in_the_documented_order },
         { "/abi/rewriter-may-drop-double-and-reorder",
           test_rewriter_may_drop_double_and_reorder },
+        { "/abi/one-plugin-may-ask-for-a-capture",
+          test_one_plugin_may_ask_for_a_capture },
         { "/abi/failing-setup-is-refused-with-the-plugins-words",
           test_failing_setup_is_refused_with_the_plugins_words },
         { "/abi/failing-event-ends-the-stream-with-the-first-cause",

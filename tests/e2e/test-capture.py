@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-Real migrations are recorded by `qmig proxy --record` and replayed into a fresh QEMU of the same
+Real migrations are recorded by `qmig proxy --record`, or its plugin `record`, and replayed into a fresh QEMU of the same
 version: test-capture.py VERSION. Both times the memory that arrives is the source's, byte for
 byte, and never does more than one guest run.
 """
@@ -64,15 +64,15 @@ def start_postcopy(side):
     side.cmd("migrate-start-postcopy")
 
 
-def proxy_between(address, destination, capture):
+def proxy_between(address, destination, capture, plugin=False):
     """Start a proxy that records."""
-    proxy = lib.start("proxy", "--listen", address, "--connect", destination, "--record", capture,
-                      "--json")
+    how = [f"--plugin=record:directory={capture}"] if plugin else ["--record", capture]
+    proxy = lib.start("proxy", "--listen", address, "--connect", destination, *how, "--json")
     check("listening" in proxy.stderr.readline(), "the proxy listens")
     return proxy
 
 
-def record(p, capabilities, parameters, return_path=True):
+def record(p, capabilities, parameters, return_path=True, plugin=False):
     """Migrate through a recording proxy. Return: the capture, the proxy's report."""
     capture, address = f"{lib.SCRATCH.name}/capture", f"unix:{p.dir}/proxy.sock"
     shutil.rmtree(capture, ignore_errors=True)
@@ -80,7 +80,7 @@ def record(p, capabilities, parameters, return_path=True):
     destination = listen(p, capabilities, parameters)
     prepare(p.src, [*capabilities, *(["return-path"] if return_path else [])],
             {**parameters, "max-bandwidth": (20 << 20) if postcopy else 0})
-    proxy = proxy_between(address, destination, capture)
+    proxy = proxy_between(address, destination, capture, plugin)
     p.src.cmd("migrate", uri=address)
     if postcopy:
         start_postcopy(p.src)
@@ -133,13 +133,13 @@ def runs_alone(p):
     check(p.guest_errors() == [], f"no corruption: {p.guest_errors()}")
 
 
-def both_ways(kinds, capabilities=(), parameters=None, machine=None):
+def both_ways(kinds, capabilities=(), parameters=None, machine=None, plugin=False):
     """A test: record, replay as fast as possible, replay at the recorded times."""
     def test():
         options = {"machine": machine} if machine else {}
         with pair(**options) as p:
             p.wait_ticking(p.src)
-            capture, report = record(p, capabilities, parameters or {})
+            capture, report = record(p, capabilities, parameters or {}, plugin=plugin)
             whole(p, "migrated")
             recorded_exactly(capture, report, kinds)
             slow = replay(p, capture, capabilities, parameters or {}, "--timing")
@@ -254,8 +254,8 @@ def recovery():
 MULTIFD = {"multifd-channels": 2}
 TESTS = [
     (f"{VERSION}: plain, recorded and replayed", both_ways(["main"])),
-    (f"{VERSION}: multifd, recorded and replayed",
-     both_ways(["main", "multifd", "multifd"], ["multifd"], MULTIFD)),
+    (f"{VERSION}: multifd, recorded by the plugin and replayed",
+     both_ways(["main", "multifd", "multifd"], ["multifd"], MULTIFD, plugin=True)),
     (f"{VERSION}: postcopy, recorded and replayed", both_ways(["main"], ["postcopy-ram"])),
     (f"{VERSION}: postcopy with preempt channel, recorded and replayed",
      both_ways(["main", "preempt"], ["postcopy-ram", "postcopy-preempt"])),

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What --record writes is what was sent, and nothing that goes wrong with it is felt. */
+/*
+ * What --record writes is what was sent, and nothing that goes wrong with it is felt; and all of
+ * that once more for the plugin `record`.
+ */
 #include "tests/unit/test-proxy-peers.h"
 
 #include "util/auto.h"
@@ -12,15 +15,20 @@ in_capture(const Fixture *f, const char *name)
     return g_build_filename(f->dir, "capture", name, NULL);
 }
 
+static bool by_plugin;
+
 static void
 start_recording(Fixture *f)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *directory = in_capture(f, NULL);
+    g_autofree char *spec = g_strdup_printf("record:directory=%s", directory);
+    const char *const plugins[] = { "stats", spec, NULL };
     QmigProxyConfig config = {
         .listen = f->listen,
         .destination = f->destination,
-        .record = directory,
+        .record = by_plugin ? NULL : directory,
+        .plugins = by_plugin ? plugins : NULL,
     };
 
     f->proxy = qmig_proxy_start(&config, &error);
@@ -329,10 +337,14 @@ static void
 test_a_directory_in_use_is_refused(Fixture *f, const void *unused)
 {
     g_autoptr(GError) error = NULL;
+    /* Has the destination's socket in it. */
+    g_autofree char *spec = g_strdup_printf("record:directory=%s", f->dir);
+    const char *const plugins[] = { spec, NULL };
     QmigProxyConfig config = {
         .listen = f->listen,
         .destination = f->destination,
-        .record = f->dir, /* has the destination's socket in it */
+        .record = by_plugin ? NULL : f->dir,
+        .plugins = by_plugin ? plugins : NULL,
     };
 
     (void)unused;
@@ -351,6 +363,45 @@ test_no_migration_no_directory(Fixture *f, const void *unused)
     g_assert_true(g_file_test(directory, G_FILE_TEST_IS_DIR));
     g_clear_pointer(&f->proxy, qmig_proxy_free);
     g_assert_false(g_file_test(directory, G_FILE_TEST_EXISTS));
+}
+
+static void
+test_one_capture_for_a_migration(Fixture *f, const void *unused)
+{
+    static const char *const pairs[][2] = { { "record:directory=/nowhere/1", NULL },
+                                            { "record:directory=/nowhere/1",
+                                              "record:directory=/nowhere/2" } };
+
+    (void)unused;
+    for (guint i = 0; i < G_N_ELEMENTS(pairs); i++) {
+        const char *const plugins[] = { pairs[i][0], pairs[i][1], NULL };
+        g_autoptr(GError) error = NULL;
+        QmigProxyConfig config = {
+            .listen = f->listen,
+            .destination = f->destination,
+            .record = i == 0 ? "/nowhere/0" : NULL,
+            .plugins = plugins,
+        };
+
+        g_assert_null(qmig_proxy_start(&config, &error));
+        g_assert_error(error, QMIG_ERROR, QMIG_ERROR_CONFIG);
+        g_assert_nonnull(strstr(error->message, "/nowhere/1"));
+        g_assert_nonnull(strstr(error->message, "one is made of a migration"));
+    }
+}
+
+static void
+set_up_plugin(Fixture *f, const void *unused)
+{
+    by_plugin = true;
+    set_up(f, unused);
+}
+
+static void
+tear_down_plugin(Fixture *f, const void *unused)
+{
+    tear_down(f, unused);
+    by_plugin = false;
 }
 
 int
@@ -374,11 +425,15 @@ main(int argc, char **argv)
           test_full_disk_ends_the_recording_alone },
         { "/record/a-directory-in-use-is-refused", test_a_directory_in_use_is_refused },
         { "/record/no-migration-no-directory", test_no_migration_no_directory },
+        { "/record/one-capture-for-a-migration", test_one_capture_for_a_migration },
     };
 
     g_test_init(&argc, &argv, NULL);
     for (guint i = 0; i < G_N_ELEMENTS(tests); i++) {
+        g_autofree char *path = g_strconcat("/plugin", tests[i].path, NULL);
+
         g_test_add(tests[i].path, Fixture, NULL, set_up, tests[i].test, tear_down);
+        g_test_add(path, Fixture, NULL, set_up_plugin, tests[i].test, tear_down_plugin);
     }
     return g_test_run();
 }
