@@ -13,6 +13,7 @@
 #include "util/clock.h"
 #include "util/error.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
@@ -23,8 +24,11 @@ struct QmigInstance {
     void *handle;          /* open's */
     bool opened;
     bool is_ready;
-    char *record;     /* the directory of the capture it asked for, or NULL */
-    char *error_text; /* what the plugin said last; NULL: nothing */
+    char *record;          /* the directory of the capture it asked for, or NULL */
+    QmigPosition position; /* NULL: there is none */
+    void *position_data;
+    pthread_mutex_t lock; /* guards what follows, for calls that come from any thread */
+    char *error_text;     /* what the plugin said last; NULL: nothing */
 };
 
 enum { REPORT_DEPTH_MAX = 16 }; /* open containers, the root included */
@@ -51,6 +55,17 @@ clean_text(const char *format, va_list ap)
     return g_strdelimit(text, "\r\n", ' ');
 }
 
+/* Put @text, (transfer full), in the place of what the plugin said. Return: (transfer full) */
+static char *
+swap_error_text(QmigInstance *instance, char *text)
+{
+    pthread_mutex_lock(&instance->lock);
+    char *old = instance->error_text;
+    instance->error_text = text;
+    pthread_mutex_unlock(&instance->lock);
+    return old;
+}
+
 static void host_error(struct qmig_host *host, const char *format, ...)
     G_GNUC_PRINTF(2, 3);
 static void host_debug(struct qmig_host *host, const char *format, ...)
@@ -62,9 +77,8 @@ host_error(struct qmig_host *host, const char *format, ...)
     QmigInstance *instance = host->context;
     va_list ap;
 
-    g_free(instance->error_text);
     va_start(ap, format);
-    instance->error_text = clean_text(format, ap);
+    g_free(swap_error_text(instance, clean_text(format, ap)));
     va_end(ap);
 }
 
@@ -108,13 +122,28 @@ host_record(struct qmig_host *host, const char *directory)
     return 0;
 }
 
+static uint64_t
+host_position(struct qmig_host *host)
+{
+    QmigInstance *instance = host->context;
+
+    return instance->position != NULL ? instance->position(instance->position_data) : 0;
+}
+
+void
+qmig_instance_set_position(QmigInstance *instance, QmigPosition position, void *data)
+{
+    instance->position = position;
+    instance->position_data = data;
+}
+
 /* ---- calls ---------------------------------------------------------------------------- */
 
 bool
 qmig_instance_failed(QmigInstance *instance, const char *what, GError **error)
 {
     const char *name = instance->plugin->api.name;
-    g_autofree char *text = g_steal_pointer(&instance->error_text);
+    g_autofree char *text = swap_error_text(instance, NULL);
 
     if (text == NULL || text[0] == '\0') {
         return qmig_set_error(error, QMIG_ERROR_PLUGIN,
@@ -132,7 +161,7 @@ outcome(QmigInstance *instance, int result, const char *what, GError **error)
         return qmig_instance_failed(instance, what, error);
     }
     /* Said something, yet went on: not to be taken for the reason of a later failure. */
-    g_clear_pointer(&instance->error_text, g_free);
+    g_free(swap_error_text(instance, NULL));
     return true;
 }
 
@@ -149,7 +178,9 @@ qmig_instance_open(QmigPlugin *plugin, GError **error)
         .debug = host_debug,
         .now_ns = host_now_ns,
         .record = host_record,
+        .position = host_position,
     };
+    pthread_mutex_init(&instance->lock, NULL);
     if (plugin->api.open != NULL) {
         instance->handle = plugin->api.open(&instance->host);
         if (instance->handle == NULL) {
@@ -173,6 +204,7 @@ qmig_instance_free(QmigInstance *instance)
     qmig_plugin_free(instance->plugin);
     g_free(instance->error_text);
     g_free(instance->record);
+    pthread_mutex_destroy(&instance->lock);
     g_free(instance);
 }
 
@@ -228,6 +260,52 @@ qmig_instance_finish(QmigInstance *instance, struct qmig_next *next, GError **er
 
     return api->finish == NULL ||
            outcome(instance, api->finish(instance->handle, next), "finish", error);
+}
+
+/* ---- calls from any thread ------------------------------------------------------------- */
+
+bool
+qmig_instance_set(QmigInstance *instance, const char *key, const char *value,
+                  uint32_t flags, GError **error)
+{
+    const struct qmig_plugin *api = &instance->plugin->api;
+
+    if (api->set == NULL) {
+        return qmig_set_error(
+            error, QMIG_ERROR_PLUGIN,
+            "plugin %s: nothing of it can be changed while it runs, got "
+            "%s=%s",
+            api->name, key, value);
+    }
+    return outcome(instance, api->set(instance->handle, key, value, flags), "set", error);
+}
+
+bool
+qmig_instance_pace(QmigInstance *instance, struct qmig_piece *piece, GError **error)
+{
+    const struct qmig_plugin *api = &instance->plugin->api;
+    uint64_t bytes = piece->bytes;
+
+    if (api->pace(instance->handle, piece) != 0) {
+        return qmig_instance_failed(instance, "pace", error);
+    }
+    if (piece->wait_ns == 0 && (piece->bytes == 0 || piece->bytes > bytes)) {
+        return qmig_set_error(error, QMIG_ERROR_PLUGIN,
+                              "plugin %s: grants %" G_GUINT64_FORMAT
+                              " of %" G_GUINT64_FORMAT " bytes",
+                              api->name, piece->bytes, bytes);
+    }
+    return true;
+}
+
+bool
+qmig_instance_alter(QmigInstance *instance, const struct qmig_piece *piece, uint8_t *data,
+                    GError **error)
+{
+    const struct qmig_plugin *api = &instance->plugin->api;
+
+    return api->alter(instance->handle, piece, data) == 0 ||
+           qmig_instance_failed(instance, "alter", error);
 }
 
 /* ---- reports -------------------------------------------------------------------------- */

@@ -42,6 +42,28 @@ bool qmig_instance_finish(QmigInstance *instance, struct qmig_next *next,
 /* The directory of the capture that it asked for, or NULL. Borrowed. */
 const char *qmig_instance_record(const QmigInstance *instance);
 
+/* Threads: any. Errors: PLUGIN; also for a plugin without `set`. @flags: QMIG_SET_*. */
+bool qmig_instance_set(QmigInstance *instance, const char *key, const char *value,
+                       uint32_t flags, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * qmig_instance_pace() - may a piece go? The plugin has `pace`.
+ * @piece: (inout)
+ *
+ * Threads: any. Errors: PLUGIN; also for a piece that the plugin made empty or longer.
+ */
+bool qmig_instance_pace(QmigInstance *instance, struct qmig_piece *piece,
+                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* The plugin has `alter`. Threads: any. Errors: PLUGIN. */
+bool qmig_instance_alter(QmigInstance *instance, const struct qmig_piece *piece,
+                         uint8_t *data, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* Where host->position gets its answer from. Before the first event. */
+typedef uint64_t (*QmigPosition)(void *data);
+void qmig_instance_set_position(QmigInstance *instance, QmigPosition position,
+                                void *data);
+
 /**
  * qmig_instance_report() - what the instance has learnt
  *

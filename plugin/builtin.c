@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The plugins linked into qmig. They use the public ABI and nothing else. */
+/* The plugins linked into qmig. They use the public ABI, and are used by it alone. */
 #include "plugin/loader.h"
 
 struct qmig_plugin *qmig_plugin_init_null(void);
 struct qmig_plugin *qmig_plugin_init_record(void);
 struct qmig_plugin *qmig_plugin_init_stats(void);
+struct qmig_plugin *qmig_plugin_init_throttle(void);
 
 const QmigBuiltinPlugin qmig_builtin_plugins[] = {
     { "null", qmig_plugin_init_null },
     { "record", qmig_plugin_init_record },
     { "stats", qmig_plugin_init_stats },
+    { "throttle", qmig_plugin_init_throttle },
     { NULL, NULL },
 };

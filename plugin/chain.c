@@ -11,6 +11,8 @@
  * Errors travel outside the ABI: the first one is kept in chain->error, the -1 of the plugins
  * above only unwinds the stack. So the message is that of whoever detected it, and a plugin
  * that swallows a -1 cannot hide it.
+ *
+ * The number of plugins is bounded for the stack, too: each rewriter adds a few frames.
  */
 #include "plugin/chain.h"
 
@@ -19,8 +21,6 @@
 
 #include <stddef.h>
 #include <string.h>
-
-enum { PLUGINS_MAX = 16 }; /* also bounds the stack: each rewriter adds a few frames */
 
 typedef void (*ObserveFunction)(void *, const struct qmig_event *, uint32_t);
 typedef int (*EventFunction)(void *, struct qmig_next *, const struct qmig_event *,
@@ -37,12 +37,13 @@ typedef struct {
 } Stage;
 
 struct QmigChain {
-    Stage stages[PLUGINS_MAX]; /* those that observe or rewrite */
+    Stage stages[QMIG_CHAIN_PLUGINS_MAX]; /* those that observe or rewrite */
     unsigned n_stages;
-    QmigInstance *instances[PLUGINS_MAX]; /* all, in order; owned */
-    Stage *stage_of[PLUGINS_MAX];         /* of each instance; NULL: wants no events */
+    QmigInstance *instances[QMIG_CHAIN_PLUGINS_MAX]; /* all, in order; owned */
+    Stage *stage_of[QMIG_CHAIN_PLUGINS_MAX]; /* of each instance; NULL: wants no events */
     unsigned n_instances;
     bool rewrites;
+    bool looks_first;
     bool finished;
     QmigChainSink sink;
     void *sink_data;
@@ -198,18 +199,77 @@ configure(QmigInstance *instance, const char *parameters, GError **error)
     return true;
 }
 
-static QmigInstance *
-open_spec(const char *spec, GError **error)
+/* Load what @spec names. (transfer full) */
+static QmigPlugin *
+load_spec(const char *spec, GError **error)
 {
     const char *colon = strchr(spec, ':');
     g_autofree char *name = colon != NULL ? g_strndup(spec, (size_t)(colon - spec))
                                           : g_strdup(spec);
-    QmigPlugin *plugin = qmig_plugin_load(name, error);
 
-    if (plugin == NULL) {
-        return NULL;
+    return qmig_plugin_load(name, error);
+}
+
+static bool
+names(const char *const *list, const char *name)
+{
+    return list != NULL && g_strv_contains(list, name);
+}
+
+/* @a stands before @b. */
+static bool
+check_two(const struct qmig_plugin *a, const struct qmig_plugin *b, GError **error)
+{
+    if (names(a->conflicts, b->name) || names(b->conflicts, a->name)) {
+        return qmig_set_error(
+            error, QMIG_ERROR_CONFIG, "plugins %s and %s: not in one chain%s", a->name,
+            b->name, strcmp(a->name, b->name) == 0 ? ", it works only once" : "");
     }
+    if (names(b->not_after, a->name)) {
+        return qmig_set_error(
+            error, QMIG_ERROR_CONFIG,
+            "plugin %s: not behind %s, whose output is of no use to it; "
+            "give it first",
+            b->name, a->name);
+    }
+    return true;
+}
+
+/* All of @specs, or NULL. (transfer full) */
+static GPtrArray *
+load_all(const char *const *specs, GError **error)
+{
+    g_autoptr(GPtrArray)
+        plugins = g_ptr_array_new_with_free_func((GDestroyNotify)qmig_plugin_free);
+
+    for (; *specs != NULL; specs++) {
+        if (plugins->len == QMIG_CHAIN_PLUGINS_MAX) {
+            qmig_set_error(error, QMIG_ERROR_CONFIG, "more than %d plugins in one chain",
+                           QMIG_CHAIN_PLUGINS_MAX);
+            return NULL;
+        }
+        QmigPlugin *plugin = load_spec(*specs, error);
+        if (plugin == NULL) {
+            return NULL;
+        }
+        g_ptr_array_add(plugins, plugin);
+        for (guint i = 0; i + 1 < plugins->len; i++) {
+            const QmigPlugin *before = plugins->pdata[i];
+            if (!check_two(&before->api, &plugin->api, error)) {
+                return NULL;
+            }
+        }
+    }
+    return g_steal_pointer(&plugins);
+}
+
+/* Open @plugin, (transfer full), as @spec says. */
+static QmigInstance *
+open_spec(QmigPlugin *plugin, const char *spec, GError **error)
+{
+    const char *colon = strchr(spec, ':');
     g_autoptr(QmigInstance) instance = qmig_instance_open(plugin, error);
+
     if (instance == NULL || !configure(instance, colon != NULL ? colon + 1 : "", error) ||
         !qmig_instance_get_ready(instance, error)) {
         return NULL;
@@ -270,6 +330,7 @@ append(QmigChain *chain, QmigInstance *instance)
         };
         chain->stage_of[chain->n_instances] = stage;
         chain->rewrites = chain->rewrites || api->event != NULL;
+        chain->looks_first = chain->looks_first || api->pace != NULL;
     }
     chain->instances[chain->n_instances++] = instance;
 }
@@ -279,16 +340,16 @@ qmig_chain_new(const char *const *specs, QmigChainSink sink, void *sink_data,
                GError **error)
 {
     g_autoptr(QmigChain) chain = g_new0(QmigChain, 1);
+    g_autoptr(GPtrArray) plugins = load_all(specs, error);
 
+    if (plugins == NULL) {
+        return NULL;
+    }
     chain->sink = sink;
     chain->sink_data = sink_data;
     for (; *specs != NULL; specs++) {
-        if (chain->n_instances == PLUGINS_MAX) {
-            qmig_set_error(error, QMIG_ERROR_CONFIG, "more than %d plugins in one chain",
-                           PLUGINS_MAX);
-            return NULL;
-        }
-        QmigInstance *instance = open_spec(*specs, error);
+        QmigInstance *instance = open_spec(g_ptr_array_steal_index(plugins, 0), *specs,
+                                           error);
         if (instance == NULL) {
             return NULL;
         }
@@ -318,6 +379,67 @@ bool
 qmig_chain_rewrites(const QmigChain *chain)
 {
     return chain->rewrites;
+}
+
+bool
+qmig_chain_looks_first(const QmigChain *chain)
+{
+    return chain->looks_first;
+}
+
+QmigInstance *const *
+qmig_chain_instances(const QmigChain *chain, unsigned *n)
+{
+    *n = chain->n_instances;
+    return chain->instances;
+}
+
+void
+qmig_chain_set_position(QmigChain *chain, QmigPosition position, void *data)
+{
+    for (unsigned i = 0; i < chain->n_instances; i++) {
+        qmig_instance_set_position(chain->instances[i], position, data);
+    }
+}
+
+/* ---- changes while it runs ------------------------------------------------------------ */
+
+static char *
+list_names(const QmigChain *chain)
+{
+    GString *list = g_string_new(NULL);
+
+    for (unsigned i = 0; i < chain->n_instances; i++) {
+        g_string_append_printf(list, "%s%s", i > 0 ? ", " : "",
+                               qmig_instance_api(chain->instances[i])->name);
+    }
+    return g_string_free(list, FALSE);
+}
+
+bool
+qmig_chain_set(QmigChain *chain, const char *name, const char *value, bool try,
+               GError **error)
+{
+    const char *dot = strchr(name, '.');
+    size_t length = dot != NULL ? (size_t)(dot - name) : strlen(name);
+
+    if (dot == NULL || length == 0 || dot[1] == '\0') {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG, "\"%s\", wanted PLUGIN.KEY",
+                              name);
+    }
+    for (unsigned i = 0; i < chain->n_instances; i++) {
+        const char *have = qmig_instance_api(chain->instances[i])->name;
+
+        if (strlen(have) == length && strncmp(have, name, length) == 0) {
+            return qmig_instance_set(chain->instances[i], dot + 1, value,
+                                     try ? QMIG_SET_TRY : 0, error);
+        }
+    }
+    g_autofree char *list = list_names(chain);
+    return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                          "plugin %.*s is not in use here (there are: %s): it takes part "
+                          "from the beginning or not at all, by --plugin",
+                          (int)length, name, list[0] != '\0' ? list : "none");
 }
 
 /* ---- reports -------------------------------------------------------------------------- */

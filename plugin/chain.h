@@ -11,6 +11,8 @@
 
 typedef struct QmigChain QmigChain;
 
+enum { QMIG_CHAIN_PLUGINS_MAX = 16 };
+
 /* Where a rewriting chain's output goes. Return false with @error set to end the migration. */
 typedef bool (*QmigChainSink)(void *data, const struct qmig_event *ev, GError **error);
 
@@ -22,7 +24,8 @@ typedef bool (*QmigChainSink)(void *data, const struct qmig_event *ev, GError **
  * @sink:  (nullable) receives the events that leave the chain; unused by observers
  *
  * Errors: PLUGIN, with the plugin's own words; CONFIG for a name that is not found, a spec
- *         that cannot be read, too many plugins, two that ask for a capture.
+ *         that cannot be read, too many plugins, two that ask for a capture or that do not
+ *         go together.
  */
 QmigChain *qmig_chain_new(const char *const *specs, QmigChainSink sink, void *sink_data,
                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
@@ -34,6 +37,13 @@ bool qmig_chain_rewrites(const QmigChain *chain);
 
 /* The directory of the capture that a plugin asks for, or NULL. Borrowed. */
 const char *qmig_chain_record(const QmigChain *chain);
+
+/* An observer has to see the events before their bytes are written. */
+bool qmig_chain_looks_first(const QmigChain *chain);
+
+/* Who tells the plugins how many bytes leave before the event in hand (host->position): called
+   inside of push, with @data. Before the first push. */
+void qmig_chain_set_position(QmigChain *chain, uint64_t (*position)(void *), void *data);
 
 /* Hand one event to the first plugin. Errors: PLUGIN, or the sink's. After one the chain is
    good only for reports. */
@@ -52,5 +62,18 @@ bool qmig_chain_finish(QmigChain *chain, GError **error) G_GNUC_WARN_UNUSED_RESU
  * Return: (transfer full) never NULL.
  */
 JsonObject *qmig_chain_report(QmigChain *chain);
+
+/**
+ * qmig_chain_set() - change a plugin's configuration while it runs
+ * @name: "PLUGIN.KEY"; of several plugins of that name, the first
+ * @try:  change nothing, say only whether it would be done
+ *
+ * Threads: any. Errors: CONFIG: no such plugin in the chain; PLUGIN: it says no.
+ */
+bool qmig_chain_set(QmigChain *chain, const char *name, const char *value, bool try,
+                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* The plugins of a chain in their order, borrowed; for plugin/pacer.c. Threads: any. */
+struct QmigInstance *const *qmig_chain_instances(const QmigChain *chain, unsigned *n);
 
 #endif

@@ -5,7 +5,8 @@
  *                 one instance for each decoded channel of a migration
  *
  *     open -> config* -> get_ready -> ( observe | event )* -> finish -> report* -> close
- *                                         `-- report at any time between events --'
+ *                                    |    `-- report at any time between events --'     |
+ *                                    `--- pace, alter, set: at any time in between -----'
  *
  * A plugin is a shared object that exports one symbol, made by QMIG_REGISTER_PLUGIN:
  *
@@ -18,8 +19,9 @@
  * next->event; its output must still be a stream that QEMU accepts. A plugin with both is a
  * rewriter, and its `observe` is not called.
  *
- * Threads: all calls for one instance come from one thread at a time; instances share nothing
- * unless the plugin makes them.
+ * Threads: all calls for one instance come from one thread at a time, but for `pace`, `alter`
+ * and `set`: these come from any thread, beside any other call, between get_ready and close.
+ * Instances share nothing unless the plugin makes them.
  * Errors: functions returning int return 0, or -1 after host->error(). A failing `event`
  * ends the migration (the guest stays on the source); a failing open, config or get_ready
  * refuses it before anything was touched.
@@ -77,6 +79,9 @@ struct qmig_host {
      * Return: 0, or -1: the plugin returns -1 as well and sets no error of its own.
      */
     int (*record)(struct qmig_host *, const char *directory);
+    /* Inside `observe` and `event`: how many bytes of the main channel leave before the event
+       in hand, as qmig_piece.offset counts them. Elsewhere it tells nothing. */
+    uint64_t (*position)(struct qmig_host *);
 };
 
 /* The rest of the chain, for rewriters. */
@@ -91,6 +96,28 @@ struct qmig_next {
      */
     int (*event)(struct qmig_next *, const struct qmig_event *ev, uint32_t flags);
 };
+
+/* Channels, as the source opened them; values are never reused. */
+enum qmig_piece_channel {
+    QMIG_PIECE_MAIN = 1,
+    QMIG_PIECE_MULTIFD = 2,
+    QMIG_PIECE_PREEMPT = 3,
+    QMIG_PIECE_OTHER = 4 /* encrypted end to end: nobody can tell which it is */
+};
+
+/* Bytes at the head of what is to be written to the destination, on any channel. */
+struct qmig_piece {
+    uint32_t size;    /* of this structure, bytes */
+    uint32_t channel; /* enum qmig_piece_channel */
+    uint32_t id;      /* MULTIFD: the source's number; OTHER: 1, 2, … */
+    uint32_t reserved;
+    uint64_t offset;  /* of the first byte: what was written on this channel before it */
+    uint64_t bytes;   /* that are ready, at least 1; `pace` may lower it, not to 0 */
+    uint64_t wait_ns; /* for `pace` to set; 0 */
+};
+
+/* Flags of `set`. */
+#define QMIG_SET_TRY 1u /* change nothing: say only whether the value would be taken */
 
 struct qmig_plugin {
     uint32_t _struct_size; /* set by QMIG_REGISTER_PLUGIN */
@@ -117,6 +144,32 @@ struct qmig_plugin {
        events pointed to is gone: copy the names you report. */
     void (*report)(void *handle, struct qmig_report *report);
     void (*close)(void *handle);
+
+    /*
+     * May this piece go now? One instance is asked for all channels of the migration, forward
+     * direction, each from a thread of its own: main, multifd, preempt.
+     *
+     * Leave wait_ns at 0: piece->bytes, lowered or not, are granted; they will be written next,
+     * and the channel asks again when they have been. Set wait_ns: nothing is granted. The
+     * host asks again after that time, or sooner (it does not sleep longer than 100 ms), so
+     * that a wait can be as long as one likes (UINT64_MAX: a standstill) and `set` can end it.
+     * Data is held back by nothing else. -1 ends the migration.
+     *
+     * An observer with `pace` sees each event before any byte of it is asked for.
+     */
+    int (*pace)(void *handle, struct qmig_piece *piece);
+    /* Change bytes that were granted, not their number; piece->bytes of @data. What is changed is
+       on the wire as it is: the destination may take harm. -1 ends the migration. */
+    int (*alter)(void *handle, const struct qmig_piece *piece, uint8_t *data);
+    /* Configuration while it runs. After -1 the old value holds. @flags: QMIG_SET_*. */
+    int (*set)(void *handle, const char *key, const char *value, uint32_t flags);
+    /*
+     * Names of plugins, NULL at the end. `conflicts`: may not be in the same chain; one's own
+     * name: only once. `not_after`: may not stand before this one, as what they hand on is of
+     * no use to it. Where one of two says so, it holds; refused before anything is opened.
+     */
+    const char *const *conflicts;
+    const char *const *not_after;
     /* New members go here, at the end, optional for ever. */
 };
 

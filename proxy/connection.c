@@ -58,6 +58,13 @@ static const char *const kinds[] = {
     [QMIG_CHANNEL_TLS] = "tls",
 };
 
+static const uint32_t pieces[] = {
+    [QMIG_CHANNEL_MAIN] = QMIG_PIECE_MAIN,
+    [QMIG_CHANNEL_MULTIFD] = QMIG_PIECE_MULTIFD,
+    [QMIG_CHANNEL_PREEMPT] = QMIG_PIECE_PREEMPT,
+    [QMIG_CHANNEL_TLS] = QMIG_PIECE_OTHER,
+};
+
 char *
 qmig_channel_name(QmigChannelKind kind, unsigned id)
 {
@@ -375,17 +382,26 @@ forward_take(void *self, const uint8_t *data, size_t len, GError **error)
     return qmig_main_stream_take(c->config.stream, data, len, error);
 }
 
+/* Lets the session open what has been waiting for it. */
+static void
+forward_wrote(void *self)
+{
+    QmigConnection *c = self;
+
+    if (!c->has_started && qmig_relay_bytes_written(c->forward) > 0) {
+        g_atomic_int_set(&c->has_started, 1);
+        qmig_group_wake(c->config.group);
+    }
+}
+
 static QmigDeadline
 forward_tick(void *self)
 {
     QmigConnection *c = self;
     QmigMainStream *stream = c->config.stream;
 
-    /* Either lets the session open what has been waiting for it. */
-    if (!c->has_started && qmig_relay_bytes_written(c->forward) > 0) {
-        g_atomic_int_set(&c->has_started, 1);
-        qmig_group_wake(c->config.group);
-    }
+    forward_wrote(c);
+    /* Likewise. */
     if (stream != NULL && !c->told_postcopy && qmig_main_stream_has_postcopy(stream)) {
         c->told_postcopy = true;
         qmig_group_wake(c->config.group);
@@ -416,13 +432,16 @@ new_forward(QmigConnection *c)
         .first = c->config.first,
         .first_len = c->config.first_len,
         .buffer_size = FORWARD_BUFFER,
-        .stage = { .self = c, .tick = forward_tick },
+        .stage = { .self = c, .tick = forward_tick, .wrote = forward_wrote },
         .record = c->config.recorded[0],
+        .pacer = qmig_main_stream_pacer(c->config.plugins, pieces[c->config.kind],
+                                        c->config.id),
     };
 
     if (is_main(c)) {
         config.stage.take = forward_take;
         config.stage.rewrites = qmig_main_stream_rewrites(c->config.stream);
+        config.stage.looks_first = qmig_main_stream_looks_first(c->config.stream);
     }
     return qmig_relay_new(&config);
 }

@@ -23,9 +23,10 @@ typedef struct {
     QmigTls *source_tls, *destination_tls; /* (nullable) likewise: TLS that ends here */
     const uint8_t *first; /* bytes read from the source already; copied */
     size_t first_len;
-    QmigMainStream *stream; /* MAIN: borrowed; else NULL */
-    const char *raw_reason; /* (nullable) MAIN: the stream is not to be read, and why */
-    bool encrypted;         /* the return path cannot be read either */
+    QmigMainStream *stream;  /* MAIN: borrowed; else NULL */
+    QmigMainStream *plugins; /* borrowed: whose plugins pace this channel, too */
+    const char *raw_reason;  /* (nullable) MAIN: the stream is not to be read, and why */
+    bool encrypted;          /* the return path cannot be read either */
     QmigRecordWay *recorded[2]; /* (nullable) borrowed; by qmig_connection_record() */
     bool is_recovery;           /* MAIN: of a migration that began elsewhere */
 } QmigConnectionConfig;

@@ -31,7 +31,9 @@ enum {
 struct QmigMainStream {
     QmigGroup *group; /* borrowed */
     QmigDecoder *decoder;
-    QmigChain *chain;     /* NULL: no plugins, or given up */
+    QmigChain *chain; /* NULL: no plugins. Lives to the end: other channels ask it, too */
+    bool chain_failed;    /* it gets no more events */
+    uint64_t position;    /* of the event in hand, in the stream that came */
     QmigEncoder *encoder; /* NULL: observing */
     QmigRelay *output;    /* borrowed */
     uint8_t *arena;       /* owned; payloads waiting for the next write */
@@ -56,7 +58,8 @@ static bool take_output(void *self, const struct qmig_event *ev, GError **error)
 static void
 publish(QmigMainStream *s)
 {
-    JsonObject *fresh = s->chain != NULL ? qmig_chain_report(s->chain) : NULL;
+    JsonObject *fresh = s->chain != NULL && !s->chain_failed ? qmig_chain_report(s->chain)
+                                                             : NULL;
 
     if (fresh == NULL) {
         return;
@@ -66,6 +69,21 @@ publish(QmigMainStream *s)
     qmig_json_put(s->report);
     s->report = fresh;
     pthread_mutex_unlock(&s->lock);
+}
+
+/* Bytes that leave before the event in hand. What is rewritten is counted as it is written. */
+static uint64_t
+tell_position(void *self)
+{
+    QmigMainStream *s = self;
+    const struct iovec *iov;
+    size_t pending = 0;
+
+    if (s->encoder == NULL) {
+        return s->position;
+    }
+    qmig_encoder_pending(s->encoder, &iov, &pending);
+    return qmig_relay_bytes_written(s->output) + pending;
 }
 
 QmigMainStream *
@@ -82,6 +100,7 @@ qmig_main_stream_new(QmigGroup *group, const char *const *plugins, GError **erro
         if (s->chain == NULL) {
             return NULL;
         }
+        qmig_chain_set_position(s->chain, tell_position, s);
         if (qmig_chain_rewrites(s->chain)) {
             s->encoder = qmig_encoder_new();
             s->arena = g_malloc(ARENA_SIZE);
@@ -284,7 +303,8 @@ take_event(QmigMainStream *s, const struct qmig_event *ev, GError **error)
     } else if (!learn(s, ev, error)) {
         return false;
     }
-    if (s->chain == NULL || qmig_chain_push(s->chain, ev, &local)) {
+    s->position = ev->offset;
+    if (s->chain == NULL || s->chain_failed || qmig_chain_push(s->chain, ev, &local)) {
         return true;
     }
     if (s->encoder != NULL) {
@@ -293,7 +313,7 @@ take_event(QmigMainStream *s, const struct qmig_event *ev, GError **error)
     }
     qmig_group_notice(s->group, "plugins stopped: %s", local->message);
     publish(s);
-    g_clear_pointer(&s->chain, qmig_chain_free);
+    s->chain_failed = true;
     return true;
 }
 
@@ -331,7 +351,7 @@ qmig_main_stream_take(QmigMainStream *s, const uint8_t *data, size_t len, GError
     if (s->raw) {
         return true;
     }
-    s->report_due = s->chain != NULL;
+    s->report_due = s->chain != NULL && !s->chain_failed;
     qmig_decoder_push(s->decoder, data, len);
     if (!pump(s, error)) {
         return false;
@@ -382,7 +402,7 @@ qmig_main_stream_finish(QmigMainStream *s, QmigStreamEnd *end, char **reason,
         qmig_decoder_eof(s->decoder);
         ok = pump(s, error);
     }
-    if (ok && s->chain != NULL) {
+    if (ok && s->chain != NULL && !s->chain_failed) {
         ok = finish_chain(s, error);
     }
     publish(s);
@@ -395,6 +415,30 @@ qmig_main_stream_finish(QmigMainStream *s, QmigStreamEnd *end, char **reason,
 }
 
 /* ---- for others ----------------------------------------------------------------------- */
+
+bool
+qmig_main_stream_looks_first(const QmigMainStream *s)
+{
+    return s->chain != NULL && qmig_chain_looks_first(s->chain);
+}
+
+QmigPacer *
+qmig_main_stream_pacer(QmigMainStream *s, uint32_t channel, uint32_t id)
+{
+    return s->chain != NULL ? qmig_pacer_new(s->chain, channel, id) : NULL;
+}
+
+bool
+qmig_main_stream_set(QmigMainStream *s, const char *name, const char *value, bool try,
+                     GError **error)
+{
+    return s->chain != NULL
+               ? qmig_chain_set(s->chain, name, value, try, error)
+               : qmig_set_error(error, QMIG_ERROR_CONFIG,
+                                "%s: there is no plugin here; they take part "
+                                "from the beginning, by --plugin",
+                                name);
+}
 
 bool
 qmig_main_stream_has_postcopy(const QmigMainStream *s)

@@ -27,6 +27,17 @@ bool qmig_main_stream_rewrites(const QmigMainStream *s);
 /* The directory of the capture that a plugin asks for, or NULL. Borrowed; before the first byte. */
 const char *qmig_main_stream_record(const QmigMainStream *s);
 
+/* A plugin has to see the events before their bytes are written. */
+bool qmig_main_stream_looks_first(const QmigMainStream *s);
+
+/* What the plugins say on the writes of a channel, main or another (qmig_pacer_new()). (transfer
+   full) (nullable) To be freed before @s. */
+QmigPacer *qmig_main_stream_pacer(QmigMainStream *s, uint32_t channel, uint32_t id);
+
+/* As qmig_proxy_set(). Threads: any. */
+bool qmig_main_stream_set(QmigMainStream *s, const char *name, const char *value,
+                          bool try, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* Where a rewritten stream goes. */
 void qmig_main_stream_set_output(QmigMainStream *s, QmigRelay *relay);
 

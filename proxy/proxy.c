@@ -89,6 +89,13 @@ qmig_proxy_backlog(const QmigProxy *proxy)
     return qmig_session_backlog(proxy->session);
 }
 
+bool
+qmig_proxy_set(QmigProxy *proxy, const char *name, const char *value, bool try,
+               GError **error)
+{
+    return qmig_session_set(proxy->session, name, value, try, error);
+}
+
 JsonObject *
 qmig_proxy_snapshot(QmigProxy *proxy)
 {

@@ -97,6 +97,16 @@ JsonObject *qmig_proxy_snapshot(QmigProxy *proxy);
 /* Bytes taken from the source and not yet written to the destination. Threads: any. */
 uint64_t qmig_proxy_backlog(const QmigProxy *proxy);
 
+/**
+ * qmig_proxy_set() - change a plugin's configuration while it runs
+ * @name: "PLUGIN.KEY", e.g. "throttle.rate"
+ * @try:  change nothing, say only whether it would be done
+ *
+ * Threads: any. Errors: CONFIG: no such plugin; PLUGIN: it says no; the old value holds.
+ */
+bool qmig_proxy_set(QmigProxy *proxy, const char *name, const char *value, bool try,
+                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* End every connection at once (both legs), join the threads, remove the listening socket. */
 void qmig_proxy_free(QmigProxy *proxy);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigProxy, qmig_proxy_free)

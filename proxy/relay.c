@@ -7,6 +7,10 @@
  *
  * Invariants: what is in the buffer is passed on before the next read; every wait ends with
  * the cancel flag and, where the caller gave one, with the flag that says the reader is gone.
+ *
+ * With a pacer a write goes in pieces, each when the plugins say so and the socket has room: what
+ * was granted shall go at once. While they hold it back, little is read: what lies here is gone as
+ * the source sees it, and would be added to the downtime it has reckoned with.
  */
 #include "proxy/relay.h"
 
@@ -23,8 +27,14 @@ enum {
     /* For unix sockets, whose default of 208 KiB lets two processes take turns more than work
        side by side: 20 % more throughput. TCP tunes itself better than we could. */
     SEND_BUFFER = 512 << 10,
-    /* Of records that cost the destination far more than the wire (see main-stream.c). */
+    /* Of records that cost the destination far more than the wire (see main-stream.c), and of
+       all while a plugin makes them wait. */
     LITTLE = 32 << 10,
+    /* A plugin may want to wait for ever, and be told otherwise meanwhile. */
+    PACE_SLEEP_MS = 100,
+    PIECE_IOV = 64,
+    /* What a plugin may change goes by a copy. */
+    COPY_SIZE = 64 << 10,
 };
 
 struct QmigRelay {
@@ -35,6 +45,9 @@ struct QmigRelay {
     size_t read_size;     /* bytes to read at once */
     bool little;          /* see qmig_relay_hold_little() */
     bool out_gone;        /* a write failed, or config.gone was raised */
+    size_t piece; /* the last write had to wait for the pacer, which gave so much; or 0 */
+    bool waited;  /* the write in progress had to wait for the pacer */
+    uint8_t *copy; /* owned; NULL: no plugin changes what is written */
     /* Counters of bytes: written by the relay's thread alone, read by any. */
     _Atomic uint64_t n_read, n_written, n_passed;
 };
@@ -59,6 +72,15 @@ set_send_buffer(int fd, int size)
     }
 }
 
+static void
+set_read_size(QmigRelay *r)
+{
+    size_t little = MAX(r->little ? 0 : r->piece, (size_t)LITTLE);
+
+    r->read_size = r->little || r->piece > 0 ? MIN(little, r->config.buffer_size)
+                                             : r->config.buffer_size;
+}
+
 void
 qmig_relay_hold_little(QmigRelay *r, bool little)
 {
@@ -66,8 +88,7 @@ qmig_relay_hold_little(QmigRelay *r, bool little)
         return;
     }
     r->little = little;
-    r->read_size = little ? MIN((size_t)LITTLE, r->config.buffer_size)
-                          : r->config.buffer_size;
+    set_read_size(r);
     set_send_buffer(r->config.out, little ? LITTLE : SEND_BUFFER);
 }
 
@@ -86,6 +107,9 @@ qmig_relay_new(const QmigRelayConfig *config)
     r->read_size = config->buffer_size;
     set_send_buffer(config->out, SEND_BUFFER);
     r->tick_at = QMIG_DEADLINE_NEVER;
+    if (config->pacer != NULL && qmig_pacer_alters(config->pacer)) {
+        r->copy = g_malloc(COPY_SIZE);
+    }
     return r;
 }
 
@@ -94,6 +118,8 @@ qmig_relay_free(QmigRelay *r)
 {
     if (r != NULL) {
         g_aligned_free(r->buf);
+        qmig_pacer_free(r->config.pacer);
+        g_free(r->copy);
         g_free(r);
     }
 }
@@ -106,21 +132,25 @@ relay_tick(QmigRelay *r)
     }
 }
 
-/* Wait until @fd is ready. @tick_at: when to do housekeeping meanwhile. */
+/*
+ * Wait until @fd is ready (-1: for the time alone), for a while at most.
+ * @tick_at: when to do housekeeping meanwhile; @until: when to return at the latest
+ */
 static bool
-relay_wait(QmigRelay *r, int fd, short events, QmigDeadline tick_at, GError **error)
+relay_wait(QmigRelay *r, int fd, short events, QmigDeadline tick_at, QmigDeadline until,
+           GError **error)
 {
     struct pollfd fds[3] = {
         { .fd = fd, .events = events },
         { .fd = qmig_cancel_fd(r->config.cancel), .events = POLLIN },
         { .fd = qmig_cancel_fd(r->config.gone), .events = POLLIN },
     };
-    int n = poll(fds, G_N_ELEMENTS(fds), qmig_deadline_poll_ms(tick_at));
+    int n = poll(fds, G_N_ELEMENTS(fds), qmig_deadline_poll_ms(MIN(tick_at, until)));
 
     if (n < 0 && errno != EINTR) {
         return qmig_set_error_errno(error, errno, "poll");
     }
-    if (n == 0) {
+    if (n == 0 && qmig_now_us() >= tick_at) {
         relay_tick(r);
     }
     if (n > 0 && fds[1].revents != 0) {
@@ -164,7 +194,8 @@ relay_fill(QmigRelay *r, GError **error)
         ssize_t n = read_some(r, &events, error);
 
         if (n == QMIG_TLS_AGAIN) {
-            if (!relay_wait(r, r->config.in, events, r->tick_at, error)) {
+            if (!relay_wait(r, r->config.in, events, r->tick_at, QMIG_DEADLINE_NEVER,
+                            error)) {
                 return -1;
             }
             continue;
@@ -209,8 +240,8 @@ write_some(QmigRelay *r, const struct iovec *iov, size_t n, size_t done, short *
     return sent;
 }
 
-bool
-qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n, GError **error)
+static bool
+write_all(QmigRelay *r, const struct iovec *iov, size_t n, GError **error)
 {
     size_t done = 0; /* bytes of iov[0] */
 
@@ -219,7 +250,8 @@ qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n, GError **error
         ssize_t sent = write_some(r, iov, n, done, &events, error);
 
         if (sent == QMIG_TLS_AGAIN) {
-            if (!relay_wait(r, r->config.out, events, QMIG_DEADLINE_NEVER, error)) {
+            if (!relay_wait(r, r->config.out, events, QMIG_DEADLINE_NEVER,
+                            QMIG_DEADLINE_NEVER, error)) {
                 return false;
             }
         } else if (sent < 0) {
@@ -237,6 +269,118 @@ qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n, GError **error
         }
     }
     return true;
+}
+
+/* ---- as the pacer allows ---------------------------------------------------------------- */
+
+/*
+ * Wait until the pacer lets go of some of @bytes, and the socket takes them. No housekeeping
+ * meanwhile: a rewriting stage is in the middle of its work.
+ * @bytes: (inout)
+ */
+static bool
+wait_for_pacer(QmigRelay *r, uint64_t *bytes, GError **error)
+{
+    for (;;) {
+        struct pollfd out = { .fd = r->config.out, .events = POLLOUT };
+        QmigDeadline until = QMIG_DEADLINE_NEVER;
+        bool has_room = poll(&out, 1, 0) != 0;
+
+        if (has_room) {
+            uint64_t wait_ns;
+            if (!qmig_pacer_ask(r->config.pacer, bytes, &wait_ns, error)) {
+                return false;
+            }
+            if (wait_ns == 0) {
+                return true;
+            }
+            r->waited = true;
+            until = qmig_now_us() +
+                    (int64_t)MIN(wait_ns / 1000 + 1, (uint64_t)PACE_SLEEP_MS * 1000);
+        }
+        if (!relay_wait(r, has_room ? -1 : r->config.out, POLLOUT, QMIG_DEADLINE_NEVER,
+                        until, error)) {
+            return false;
+        }
+    }
+}
+
+/* The first @bytes of what is left, into @piece. Return: how many, at most PIECE_IOV pieces. */
+static size_t
+cut_piece(struct iovec *piece, size_t *n_piece, const struct iovec *iov, size_t n,
+          size_t done, size_t bytes)
+{
+    size_t sum = 0;
+
+    *n_piece = 0;
+    for (size_t i = 0; i < n && sum < bytes && *n_piece < PIECE_IOV; i++) {
+        size_t skip = i == 0 ? done : 0;
+        size_t len = MIN(iov[i].iov_len - skip, bytes - sum);
+
+        piece[(*n_piece)++] = (struct iovec){ (uint8_t *)iov[i].iov_base + skip, len };
+        sum += len;
+    }
+    return sum;
+}
+
+/* Put @piece together in one place, and let the plugins change it there. */
+static bool
+alter_piece(QmigRelay *r, struct iovec *piece, size_t *n_piece, GError **error)
+{
+    size_t sum = 0;
+
+    for (size_t i = 0; i < *n_piece; i++) {
+        memcpy(r->copy + sum, piece[i].iov_base, piece[i].iov_len);
+        sum += piece[i].iov_len;
+    }
+    piece[0] = (struct iovec){ r->copy, sum };
+    *n_piece = 1;
+    return qmig_pacer_alter(r->config.pacer, r->copy, sum, error);
+}
+
+static bool
+write_in_pieces(QmigRelay *r, const struct iovec *iov, size_t n, GError **error)
+{
+    size_t done = 0; /* bytes of iov[0] */
+    uint64_t left = 0, largest = 0;
+
+    r->waited = false;
+    for (size_t i = 0; i < n; i++) {
+        left += iov[i].iov_len;
+    }
+    while (left > 0) {
+        struct iovec piece[PIECE_IOV];
+        uint64_t may = r->copy != NULL ? MIN(left, (uint64_t)COPY_SIZE) : left;
+        size_t n_piece;
+
+        if (!wait_for_pacer(r, &may, error)) {
+            return false;
+        }
+        size_t bytes = cut_piece(piece, &n_piece, iov, n, done, may);
+        if ((r->copy != NULL && !alter_piece(r, piece, &n_piece, error)) ||
+            !write_all(r, piece, n_piece, error)) {
+            return false;
+        }
+        qmig_pacer_wrote(r->config.pacer, bytes);
+        if (r->config.stage.wrote != NULL) {
+            r->config.stage.wrote(r->config.stage.self);
+        }
+        largest = MAX(largest, may);
+        left -= bytes;
+        for (done += bytes; n > 0 && done >= iov->iov_len; iov++, n--) {
+            done -= iov->iov_len;
+        }
+    }
+    r->piece = r->waited ? largest : 0;
+    set_read_size(r);
+    return true;
+}
+
+bool
+qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n, GError **error)
+{
+    return r->config.pacer != NULL ? write_in_pieces(r, iov, n, error)
+                                   : write_all(r, iov, n, error);
 }
 
 static bool

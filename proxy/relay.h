@@ -3,6 +3,7 @@
 #ifndef QMIG_PROXY_RELAY_H
 #define QMIG_PROXY_RELAY_H
 
+#include "plugin/pacer.h"
 #include "proxy/record.h"
 #include "proxy/tls.h"
 #include "util/cancel.h"
@@ -23,6 +24,8 @@ typedef struct {
     bool (*take)(void *self, const uint8_t *data, size_t len, GError **error);
     /* Housekeeping between two buffers. Return: when to be called again without input. */
     QmigDeadline (*tick)(void *self);
+    /* With a pacer: some bytes were written; in the middle of `take` when it rewrites. */
+    void (*wrote)(void *self);
     bool rewrites;
     bool looks_first; /* observing: take comes before the write, not after */
 } QmigRelayStage;
@@ -37,6 +40,7 @@ typedef struct {
     size_t buffer_size;     /* bytes; bounds what the relay holds */
     QmigRelayStage stage;
     QmigRecordWay *record; /* (nullable) borrowed; gets what is read from @in */
+    QmigPacer *pacer;      /* (nullable) owned by the relay; says when to write */
 } QmigRelayConfig;
 
 typedef enum {
@@ -52,7 +56,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigRelay, qmig_relay_free)
 /**
  * qmig_relay_run() - carry bytes until one side ends
  *
- * Data is never held back: each read is written before the next. Closing and half-closing are
+ * Data is never held back but by the pacer: each read is written before the next. Closing and half-closing are
  * left to the caller.
  * Errors: CLOSED, IO, CANCELLED, or the stage's.
  */
@@ -68,7 +72,8 @@ QmigRelayEnd qmig_relay_run(QmigRelay *r, GError **error);
  */
 bool qmig_relay_drain(QmigRelay *r, bool look, GError **error);
 
-/* Write all of @iov. Threads: that of run. Errors: CLOSED, IO, CANCELLED. */
+/* Write all of @iov, as the pacer allows. Threads: that of run. Errors: CLOSED, IO, CANCELLED,
+   PLUGIN. */
 bool qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

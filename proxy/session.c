@@ -176,6 +176,7 @@ open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
         return;
     }
     config->group = &s->group;
+    config->plugins = s->stream;
     config->source = qmig_fd_steal(&w->fd);
     config->source_tls = g_steal_pointer(&w->tls);
     config->first = w->bytes;
@@ -612,6 +613,13 @@ qmig_session_free(QmigSession *s)
     pthread_mutex_destroy(&s->lock);
     qmig_group_clear(&s->group);
     g_free(s);
+}
+
+bool
+qmig_session_set(QmigSession *s, const char *name, const char *value, bool try,
+                 GError **error)
+{
+    return qmig_main_stream_set(s->stream, name, value, try, error);
 }
 
 /* ---- for others ----------------------------------------------------------------------- */

@@ -28,6 +28,9 @@ const QmigAddress *qmig_session_address(const QmigSession *s);
 QmigProxyState qmig_session_state(const QmigSession *s);
 GError *qmig_session_error(QmigSession *s);
 uint64_t qmig_session_backlog(QmigSession *s);
+/* As qmig_proxy_set(). */
+bool qmig_session_set(QmigSession *s, const char *name, const char *value, bool try,
+                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Fill in "channels", "return_path", "plugins", "notices". */
 void qmig_session_describe(QmigSession *s, JsonObject *snapshot);
 

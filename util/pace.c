@@ -14,10 +14,13 @@
 #include <time.h>
 
 #define NS_PER_S UINT64_C(1000000000)
+#define RATE_MAX \
+    UINT64_C(1000000000000000) /* bytes per second; more could as well be none */
 
 enum {
     BURST_PART = 50,      /* of a second: 20 ms, 2 % of what goes in any second */
     BURST_PART_MIN = 500, /* 2 ms: poll(2) wakes to the millisecond */
+    BURST_MAX_S = 60,
     PIECES_PER_BURST = 8,
     PIECE_MIN = 64,
     PIECE_MAX = 256 << 10,
@@ -76,7 +79,9 @@ void
 qmig_pace_set(QmigPace *pace, uint64_t rate, uint64_t burst)
 {
     pthread_mutex_lock(&pace->lock);
-    burst = burst == 0 ? rate / BURST_PART : MAX(burst, rate / BURST_PART_MIN);
+    rate = MIN(rate, RATE_MAX);
+    burst = burst == 0 ? rate / BURST_PART
+                       : CLAMP(burst, rate / BURST_PART_MIN, rate * BURST_MAX_S);
     if (rate != pace->rate || burst != pace->burst) {
         pace->rate = rate;
         pace->burst = burst;

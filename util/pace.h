@@ -26,8 +26,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigPace, qmig_pace_free)
  * qmig_pace_set() - change the limit; from now on, without debts and savings of before
  * @rate:  bytes per second; 0 = none
  * @burst: bytes that may go beyond the rate at once, after less went than might have; 0 = what
- *         the rate carries in 20 ms. Less than it carries in 2 ms is taken for that: threads
- *         cannot be woken more finely.
+ *         the rate carries in 20 ms. Less than it carries in 2 ms is taken for that (threads
+ *         cannot be woken more finely), more than in 60 s for that.
  */
 void qmig_pace_set(QmigPace *pace, uint64_t rate, uint64_t burst);
 
