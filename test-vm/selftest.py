@@ -89,18 +89,34 @@ def test_corruption(qemu):
         print(f"# {pair.src.ticks.corrupt}")
 
 
-def rate_seen(qemu, rate, pattern):
-    workload = {"ws": "16M", "rate": rate, "pattern": pattern, "order": "random"}
+def test_rewritten(qemu):
+    """Pages rewritten whole, many at once: a header gone wrong is told before it is gone."""
+    workload = {"ws": "4M", "rate": 500, "pattern": "page"}
+    with Pair(qemu, qemu, mem_mib=128, fill=0, workload=workload) as pair:
+        pair.wait_ticking(pair.src)
+        until(lambda: pair.src.ticks.status and pair.src.ticks.status.dirtied > 1024,
+              "a round of the working set")
+        assert not pair.guest_errors(), pair.guest_errors()
+        plant(pair.src, BASE + 700 * PAGE, b"\xde\xad\xbe\xef")
+        until(lambda: any("page=700 " in line for line in pair.src.ticks.corrupt), "a report")
+        migrate(pair)
+        assert pair.compare_ram() == []
+
+
+def rate_seen(qemu, rate, pattern, order):
+    workload = {"ws": "16M", "rate": rate, "pattern": pattern, "order": order}
     with Pair(qemu, qemu, mem_mib=128, fill=0, workload=workload) as pair:
         pair.wait_ticking(pair.src)
         time.sleep(3)
+        assert not pair.guest_errors(), pair.guest_errors()
         return pair.src.ticks.dirty_rate(2)
 
 
 def test_rate(qemu):
-    for rate, pattern in ((500, "word"), (2000, "word"), (500, "page")):
-        seen = rate_seen(qemu, rate, pattern)
-        print(f"# asked {rate} pages/s ({pattern}), got {seen:.0f}")
+    for rate, pattern, order in ((500, "word", "random"), (2000, "word", "random"),
+                                 (500, "page", "random"), (2000, "page", "seq")):
+        seen = rate_seen(qemu, rate, pattern, order)
+        print(f"# asked {rate} pages/s ({pattern}, {order}), got {seen:.0f}")
         assert rate / 2 < seen < rate * 2, f"asked {rate}, got {seen}"
 
 
@@ -190,6 +206,7 @@ TESTS = (
     ("the guest ticks under KVM", test_ticks, need_kvm),
     ("corruption planted in the working set is reported", test_corruption, need_kvm),
     ("the rate is obeyed within a factor of 2", test_rate, need_kvm),
+    ("corruption of pages that are rewritten whole is reported", test_rewritten, need_kvm),
     ("a plain migration keeps RAM equal, a planted difference is found", test_migration,
      need_kvm),
     ("a link limits the rate", test_link, need_link),

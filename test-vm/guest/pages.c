@@ -19,7 +19,7 @@
 #define BODY_CHECK_EVERY 16u
 #define MAX_REPORTS 1000u /* corruption lines; beyond that they are only counted */
 #define SUM_STEP 0x9e3779b1u
-#define FILL_CHUNK (POOL_TAKE_MAX / PAGE_SIZE) /* pages */
+#define TAKE_PAGES (POOL_TAKE_MAX / PAGE_SIZE)
 
 struct counters counters;
 
@@ -124,30 +124,38 @@ repair(uint32_t number)
     stamp(number);
 }
 
-/* Bodies by large transfers, then the headers over them. */
+/* Up to TAKE_PAGES in a row: their bodies by one large transfer, then the headers over them. */
+static void
+write_pages(uint32_t first, uint32_t n)
+{
+    uint32_t offset = pool_take(&set[first], n * PAGE_SIZE) + HEADER_WORDS * 4;
+    struct page *p = &set[first], *end = p + n;
+    uint32_t *sequence = &sequences[first];
+    uint32_t name = first + PAGE_MAGIC;
+
+    for (; p != end; p++, name++, offset += PAGE_SIZE) {
+        p->name = name;
+        p->sequence = ++*sequence;
+        p->source[0] = offset;
+        p->source[1] = offset + QUARTER_BYTES;
+        p->source[2] = offset + 2 * QUARTER_BYTES;
+        p->source[3] = offset + 3 * QUARTER_BYTES;
+        p->touched = 0;
+        /* header_sum() of these, in fewer steps */
+        p->sum = name + *sequence++ * SUM_STEP + 16 * offset + 34 * QUARTER_BYTES;
+    }
+}
+
 void
 pages_fill(const struct workload *workload)
 {
     w = *workload;
     set = (struct page *)w.base;
-    for (uint32_t first = 0; first < w.n_pages; first += FILL_CHUNK) {
-        uint32_t n = w.n_pages - first;
-        uint32_t offset;
+    words_fill(sequences, 0, w.n_pages);
+    for (uint32_t first = 0; first < w.n_pages; first += TAKE_PAGES) {
+        uint32_t left = w.n_pages - first;
 
-        n = n < FILL_CHUNK ? n : FILL_CHUNK;
-        offset = pool_take(&set[first], n * PAGE_SIZE) + HEADER_WORDS * 4;
-        for (uint32_t number = first; number < first + n; number++) {
-            struct page *p = &set[number];
-
-            for (uint32_t q = 0; q < QUARTERS; q++) {
-                p->source[q] = offset + q * QUARTER_BYTES;
-            }
-            p->name = number + PAGE_MAGIC;
-            p->touched = 0;
-            sequences[number] = 0;
-            stamp(number);
-            offset += PAGE_SIZE;
-        }
+        write_pages(first, left < TAKE_PAGES ? left : TAKE_PAGES);
     }
 }
 
@@ -226,6 +234,28 @@ touch(uint32_t n)
     }
 }
 
+/* Whole pages in a row, of which each was what it should be. */
+static void
+rewrite(uint32_t n)
+{
+    while (n) {
+        uint32_t first = choose_page(), run = w.n_pages - first;
+
+        run = run < TAKE_PAGES ? run : TAKE_PAGES;
+        run = run < n ? run : n;
+        for (uint32_t number = first; number < first + run; number++) {
+            if (set[number].name != number + PAGE_MAGIC ||
+                set[number].sequence != sequences[number]) {
+                header_is_good(number); /* says what is wrong */
+            }
+        }
+        counters.checked += run;
+        write_pages(first, run);
+        next_write = first + run;
+        n -= run;
+    }
+}
+
 static void
 write_content(uint32_t number)
 {
@@ -250,6 +280,10 @@ pages_write(uint32_t n)
     counters.dirtied += n;
     if (w.pattern == PATTERN_TOUCH) {
         touch(n);
+        return;
+    }
+    if (w.pattern == PATTERN_PAGE && w.order == ORDER_SEQUENTIAL) {
+        rewrite(n);
         return;
     }
     if (w.pattern != PATTERN_WORD) {
@@ -280,6 +314,9 @@ pages_batch(void)
 {
     if (w.pattern == PATTERN_TOUCH) {
         return 150;
+    }
+    if (w.order == ORDER_SEQUENTIAL && w.pattern == PATTERN_PAGE) {
+        return TAKE_PAGES;
     }
     return w.pattern != PATTERN_WORD ? 2 : w.order == ORDER_SEQUENTIAL ? 48 : 16;
 }
