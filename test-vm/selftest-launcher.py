@@ -11,8 +11,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
+import zlib
 
 import vm
 from vmkit import cleanup
@@ -98,6 +100,58 @@ def prefill():
         check(p.guest_errors() == [], "the guest does not mind")
 
 
+def pages_of(path, start):
+    with open(path, "rb") as file:
+        file.seek(start)
+        data = file.read()
+    return [data[at:at + 4096] for at in range(0, len(data), 4096)]
+
+
+def contents():
+    """Each kind of content is what it is called, and the same every time."""
+    start, size = 1 << 20, 33 << 20
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        one, two = os.path.join(folder, "one"), os.path.join(folder, "two")
+        for kind in ("files", "text", "random", "used"):
+            vm.template(one, size, start, kind)
+            vm.template(two, size, start, kind)
+            pages = pages_of(one, start)
+            check(pages == pages_of(two, start), f"{kind}: the same twice")
+            check(not any(map(any, pages_of(one, 0)[:start >> 12])), f"{kind}: zero before")
+            n = len(pages)
+            zero = sum(not any(page) for page in pages) / n
+            twice = 1 - zero - len(set(pages) - {bytes(4096)}) / n
+            packed = len(zlib.compress(b"".join(pages[::8]), 1)) / (n / 8 * 4096)
+            note(f"{kind}: zero {zero:.0%}, twice {twice:.0%}, zlib makes it {packed:.0%}")
+            check(kind != "used" or (0.15 < zero < 0.4 and 0.04 < twice < 0.2), "used: as told")
+            check(kind != "used" or 0.1 < packed < 0.6, "used: compressible")
+            check(kind != "random" or (packed > 0.99 and twice == 0), "random: incompressible")
+            check(kind != "text" or all(page.isascii() for page in pages), "text is text")
+
+
+def templates():
+    """A guest that begins with a template changes nothing in it, and has all of it."""
+    start, size = BASE + (8 << 20), 64 << 20
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = os.path.join(folder, "template")
+        vm.template(path, size, start, "files")
+        before = pages_of(path, 0)
+        with small_pair(mem_mib=64, share=False, memory=path) as p:
+            begin(p)
+            vm.migrate(p, cont=True)
+            p.wait_ticking("dst")
+            there = os.path.join(folder, "there")
+            p.dst.cmd("stop")
+            p.dst.cmd("pmemsave", val=start, size=size - start, filename=there)
+            check(pages_of(there, 0) == before[start >> 12:], "the guest has it")
+        check(pages_of(path, 0) == before, "the file is as it was")
+        try:
+            small_pair(memory=path).close()
+        except vm.VmError:
+            return
+        raise AssertionError("a shared template is refused")
+
+
 # ---- migration ---------------------------------------------------------------------------------
 
 def migration(version):
@@ -180,6 +234,20 @@ def link_migration():
         check(p.compare_ram() == [], "RAM is equal")
 
 
+def loopback():
+    """Both in one namespace: all of it is counted, and goes fast."""
+    need_links()
+    with vm.Loopback() as link, small_pair(link=link) as p:
+        begin(p)
+        sent = link.bytes_sent()[0]
+        info = vm.migrate(p, cont=True)
+        sent = link.bytes_sent()[0] - sent
+        p.wait_ticking("dst")
+        note(f"{info['ram']['transferred'] >> 20} MiB by QEMU, {sent >> 20} MiB counted, "
+             f"{info['ram']['mbps']:.0f} Mbit/s")
+        check(1.0 < sent / info["ram"]["transferred"] < 1.15, "all of it is counted")
+
+
 # ---- cleaning up -------------------------------------------------------------------------------
 
 CHILD = """
@@ -240,11 +308,14 @@ def deaf():
 POINTS = [
     ("guest: a changed body is found in every page", every_body),
     ("guest: memory beyond its own is prefilled", prefill),
+    ("guest: contents are what they are called", contents),
+    ("guest: it begins with a template", templates),
     *((f"migration {version}: equal, alone, measured", migration(version))
       for version in ("7.2", "10.0", "11.1")),
     ("migration: blackout by ticks", blackout),
     ("linux: ticks and verifies", linux_guest),
     ("link: a migration goes over it", link_migration),
+    ("link: loopback", loopback),
     ("cleanup: a QEMU that does not hear SIGTERM", deaf),
     ("cleanup: a test that fails", cleaned_up("raise")),
     ("cleanup: SIGINT", cleaned_up(signal.SIGINT)),

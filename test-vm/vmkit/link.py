@@ -27,6 +27,13 @@ def _ip(*words):
         raise VmError(f"{' '.join(words)}: {done.stderr.strip() or done.returncode}")
 
 
+def _count(prefix, interface):
+    """The bytes an interface has sent."""
+    path = f"/sys/class/net/{interface}/statistics/tx_bytes"
+    return int(subprocess.run([*prefix, "cat", path], capture_output=True, text=True,
+                              check=True).stdout)
+
+
 class Link:
     """The source side is in .src_ns, the destination in .dst_ns; nothing else reaches either.
 
@@ -39,8 +46,7 @@ class Link:
 
     def __init__(self, rate="1gbit", queue_ms=20, mtu=1500):
         self.rate_bps = parse_rate(rate) if rate is not None else None
-        name = f"qmig{os.getpid()}-{next(_numbers)}"
-        self.src_ns, self.dst_ns = name + "s", name + "d"
+        self._name_ends(f"qmig{os.getpid()}-{next(_numbers)}")
         self.exec_prefix = ["ip", "netns", "exec", self.src_ns]
         self.dst_exec_prefix = ["ip", "netns", "exec", self.dst_ns]
         self._queue_ms, self._closed = queue_ms, False
@@ -53,6 +59,9 @@ class Link:
         except BaseException:
             self.close()
             raise
+
+    def _name_ends(self, name):
+        self.src_ns, self.dst_ns = name + "s", name + "d"
 
     def _make(self, mtu):
         for namespace in (self.src_ns, self.dst_ns):
@@ -80,12 +89,7 @@ class Link:
 
     def bytes_sent(self):
         """(by the source side, by the destination side), as the interfaces count: with headers."""
-        counts = []
-        for prefix in (self.exec_prefix, self.dst_exec_prefix):
-            text = subprocess.run([*prefix, "cat", "/sys/class/net/veth0/statistics/tx_bytes"],
-                                  capture_output=True, text=True, check=True).stdout
-            counts.append(int(text))
-        return tuple(counts)
+        return (_count(self.exec_prefix, "veth0"), _count(self.dst_exec_prefix, "veth0"))
 
     def set_up(self, up):
         """Cut the cable, or mend it."""
@@ -118,3 +122,29 @@ class Link:
 
     def __exit__(self, *_):
         self.close()
+
+
+class Loopback(Link):
+    """Both sides in one namespace: by 127.0.0.1, as fast as it goes, and counted."""
+
+    src_addr = dst_addr = "127.0.0.1"
+
+    def __init__(self):
+        super().__init__(rate=None)
+
+    def _name_ends(self, name):
+        self.src_ns = self.dst_ns = name + "l"
+
+    def _make(self, _mtu):
+        _ip("ip", "netns", "add", self.src_ns)
+        _ip("ip", "-n", self.src_ns, "link", "set", "lo", "up")
+
+    def set_rate(self, rate):
+        raise VmError("a loopback has no rate to set")
+
+    def set_up(self, up):
+        _ip("ip", "-n", self.src_ns, "link", "set", "lo", "up" if up else "down")
+
+    def bytes_sent(self):
+        """(all that was sent, 0): one interface for both directions."""
+        return (_count(self.exec_prefix, "lo"), 0)

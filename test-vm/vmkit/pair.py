@@ -31,7 +31,9 @@ class Pair:
     src, dst   Qemu; dst=None: the same
     workload   of the bare guest: ws, rate, pattern, order, content, base (README.md);
                of the Linux guest: ws, rate in MiB (linux/README.md)
-    fill       part of the RAM beyond the working set that holds real files' contents
+    fill       part of the RAM beyond the working set that holds contents
+    content    which: "files" (as a page cache), "text", "random", or "used": as after days of use
+    memory     instead: a file of vm.template(), which stays as it is; needs share=False
     share      memory is one file per side below /dev/shm, so that sides can be compared
     dirty_extra_args   more words for both QEMUs
     disks      disks.Disk of each disk; the images are in .src.disks and .dst.disks
@@ -42,9 +44,13 @@ class Pair:
 
     def __init__(self, src, dst=None, mem_mib=512, accel="kvm", machine="pc-i440fx-7.2",
                  workload=None, guest="bare", fill=0.5, share=True, dirty_extra_args=(),
-                 link=None, tmpdir=None, disks=()):
+                 link=None, tmpdir=None, disks=(), content="files", memory=None):
         if guest not in ("bare", "linux") or accel not in ("kvm", "tcg"):
             raise VmError(f"guest {guest!r}, accel {accel!r}: want bare or linux, kvm or tcg")
+        if content not in ram.CONTENTS:
+            raise VmError(f"content {content!r}: want one of {', '.join(ram.CONTENTS)}")
+        if memory and share:
+            raise VmError("memory: a guest that shares it would change the file (share=False)")
         self.link, self._qemu_dst, self._n_destinations = link, dst or src, 0
         self.src = self.dst = None
         self._shm = self._dir = None
@@ -57,7 +63,7 @@ class Pair:
         try:
             self._shm = cleanup.PrivateDir(_SHM)
             self._dir = cleanup.PrivateDir(tmpdir)
-            self._start(src, fill)
+            self._start(src, fill, content, memory)
         except BaseException:
             self.close()
             raise
@@ -69,11 +75,13 @@ class Pair:
 
     # ---- starting ----------------------------------------------------------------------------
 
-    def _start(self, qemu, fill):
+    def _start(self, qemu, fill, content, memory):
         if self.config["guest"] == "bare":
             self._make_pool()
-        ram_path = self._new_ram("src.ram")
-        ram.prefill(ram_path, self._free_memory(), self.config["mem_mib"] << 20, fill)
+        start, size = self._free_memory(), self.config["mem_mib"] << 20
+        ram_path = memory or self._new_ram("src.ram")
+        if not memory:
+            ram.prefill(ram_path, start, size, fill, content)
         images, disk_args = self._new_disks("src")
         self.src = Side("src", qemu, machine_args(self.config, ram_path) + disk_args, self.dir,
                         ram_path, self.link.exec_prefix if self.link else ())

@@ -58,6 +58,14 @@ def _contents():
             yield bytes(_CHUNK)     # a machine without such files: zero memory
 
 
+def template(path, size, start, content):
+    """A file to begin a guest's memory with: zero up to @start, then contents."""
+    with open(path, "wb") as file:
+        # Whole: where a hole is read through a mapping, its page is allocated then.
+        os.posix_fallocate(file.fileno(), 0, size)
+    prefill(path, start, size, 1.0, content)
+
+
 def sample(n_bytes):
     """That many bytes of mixed real content, for the guest's own pages."""
     data = bytearray()
@@ -67,11 +75,85 @@ def sample(n_bytes):
             return bytes(data[:n_bytes])
 
 
-def prefill(path, start, end, fill):
-    """Put real contents into a part of [start, end), spread evenly in chunks of 1 MiB."""
+def _is_text(data):
+    """ASCII without control characters but those of lines."""
+    return data.isascii() and not data.translate(None, _PRINTABLE)
+
+
+_PRINTABLE = bytes(range(32, 127)) + b"\t\n\r\f"
+
+
+def _texts():
+    """Texts, sources, scripts of this machine, one behind the other."""
+    empty = 0
+    for piece in _contents():
+        piece = piece[:256 << 10].rstrip(b"\0")
+        if _is_text(piece):
+            empty = 0
+            yield piece
+        elif (empty := empty + 1) > _MAX_FILES:
+            yield b"No text was found on this machine.\n" * 4096
+
+
+def _random():
+    """What no codec makes smaller; the same on every run."""
+    source = random.Random(2)
+    while True:
+        yield source.randbytes(_CHUNK)
+
+
+def _sparse(source):
+    """64 KiB of a heap hardly used: a few numbers in each page, the rest zero."""
+    data = bytearray(64 << 10)
+    for page in range(0, len(data), PAGE):
+        for _ in range(source.randrange(4, 40)):
+            at = page + source.randrange(0, PAGE, 8)
+            data[at:at + 8] = (0x7f00_0000_0000 + source.getrandbits(24) * 16).to_bytes(8, "little")
+    return bytes(data)
+
+
+# Of which memory in use consists, by parts of a hundred: pages never written, files in the page
+# cache, heaps, pages that are elsewhere as well (a library that a container has once more, a
+# buffer beside the cache), and what is compressed or encrypted already.
+_USED = (("zero", 25), ("file", 43), ("sparse", 12), ("again", 10), ("random", 10))
+
+
+def _used():
+    """Memory of a guest that has been in use, in runs of 64 KiB; the same on every run."""
+    source, noise, files = random.Random(3), _random(), _contents()
+    kinds, weights = [kind for kind, _ in _USED], [weight for _, weight in _USED]
+    run, pending, past = 64 << 10, bytearray(), []
+    while True:
+        kind = source.choices(kinds, weights)[0]
+        if kind == "zero":
+            yield bytes(run)
+        elif kind == "sparse":
+            yield _sparse(source)
+        elif kind == "random":
+            yield next(noise)[:run]
+        elif kind == "again" and past:
+            yield source.choice(past)
+        else:
+            while len(pending) < run:
+                pending += next(files)
+            piece = bytes(pending[:run])
+            del pending[:run]
+            # Not all of it, and of all ages.
+            if len(past) < 2048:
+                past.append(piece)
+            else:
+                past[source.randrange(len(past))] = piece
+            yield piece
+
+
+CONTENTS = {"files": _contents, "text": _texts, "random": _random, "used": _used}
+
+
+def prefill(path, start, end, fill, content="files"):
+    """Put contents into a part of [start, end), spread evenly in chunks of 1 MiB."""
     if fill <= 0 or end <= start:
         return 0
-    source, pending, written, share = _contents(), bytearray(), 0, 0.0
+    source, pending, written, share = CONTENTS[content](), bytearray(), 0, 0.0
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         for at in range(start, end, _CHUNK):
