@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-Benchmarks: bench/run.py [decode] [stream] [proxy] [save] [storage]. Ratios are measured interleaved in one run and told
-as min / median / max, with the machine they were measured on.
+Benchmarks: bench/run.py [decode] [stream] [proxy] [save] [storage], or run.py tunnel [OPTION…].
+Ratios are measured interleaved in one run and told as min / median / max, with the machine they
+were measured on.
 """
 import json
 import os
@@ -21,6 +22,7 @@ sys.path.insert(0, str(TOP / "test-vm"))
 import save_bench  # noqa: E402
 import storage_bench  # noqa: E402
 import stream_bench  # noqa: E402
+import tunnel_bench  # noqa: E402
 import vm  # noqa: E402
 
 BUILD = TOP / "build-bench"
@@ -163,7 +165,10 @@ def bench_storage(qemu):
 
 
 def main():
-    """Run what was asked for, all by default."""
+    """Run what was asked for; by default all but the tunnel, which takes hours."""
+    if sys.argv[1:2] == ["tunnel"]:
+        tunnel_bench.main(sys.argv[2:], machine())
+        return
     benches = {"decode": bench_decode, "stream": bench_stream, "proxy": bench_proxy, "save": bench_save,
                "storage": bench_storage}
     names = sys.argv[1:] or list(benches)
