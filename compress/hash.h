@@ -9,4 +9,7 @@
 /* xxHash64 of @len bytes, as libxxhash's XXH64(). */
 uint64_t qmig_hash64(const void *data, size_t len, uint64_t seed);
 
+/* XXH3 of @len bytes, as libxxhash's XXH3_64bits_withSeed(): several times faster. */
+uint64_t qmig_hash3(const void *data, size_t len, uint64_t seed);
+
 #endif

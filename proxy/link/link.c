@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Streams of a session: what users write and read. Connections: link-wires.c.
+ *
+ * Invariants, with the lock held: a frame is in its stream's unacked list from write until its
+ * acknowledgement; it is in exactly one of: a queue, a writer's hands, a connection that stands.
+ */
+#include "proxy/link/link-priv.h"
+
+#include "util/cursor.h"
+#include "util/error.h"
+#include "util/writer.h"
+
+#include <inttypes.h>
+
+/* ---- frames ------------------------------------------------------------------------------- */
+
+static uint64_t
+cost_of(uint32_t len)
+{
+    return (uint64_t)len + FRAME_COST;
+}
+
+void
+frame_unref(Frame *f)
+{
+    if (--f->refs == 0) {
+        qmig_buf_unref(f->buf);
+        g_free(f);
+    }
+}
+
+static void
+arrived_free(void *data)
+{
+    Arrived *a = data;
+
+    qmig_buf_unref(a->buf);
+    g_free(a);
+}
+
+/* ---- streams ------------------------------------------------------------------------------ */
+
+static void
+init_cond(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static QmigLinkStream *
+new_stream(QmigLink *link, uint16_t id)
+{
+    QmigLinkStream *s = g_new0(QmigLinkStream, 1);
+
+    s->link = link;
+    s->id = id;
+    g_queue_init(&s->unacked);
+    g_queue_init(&s->ready);
+    g_queue_init(&s->early);
+    init_cond(&s->arrived);
+    link->streams[id - 1] = s;
+    link->n_streams = MAX(link->n_streams, id);
+    return s;
+}
+
+static void
+destroy_stream(QmigLinkStream *s)
+{
+    for (GList *l = s->unacked.head; l != NULL; l = l->next) {
+        frame_unref(l->data);
+    }
+    g_queue_clear(&s->unacked);
+    g_queue_clear_full(&s->ready, arrived_free);
+    g_queue_clear_full(&s->early, arrived_free);
+    pthread_cond_destroy(&s->arrived);
+    g_free(s);
+}
+
+static bool
+is_over(const QmigLink *link)
+{
+    return link->state == QMIG_LINK_FAILED || link->state == QMIG_LINK_CLOSED;
+}
+
+static bool
+set_over(const QmigLink *link, GError **error)
+{
+    if (link->error != NULL) {
+        g_propagate_error(error, g_error_copy(link->error));
+        return false;
+    }
+    return qmig_set_error(error, QMIG_ERROR_CLOSED, "the tunnel's session has ended");
+}
+
+static void
+wake_all(QmigLink *link)
+{
+    pthread_cond_broadcast(&link->work);
+    pthread_cond_broadcast(&link->room);
+    pthread_cond_broadcast(&link->opened);
+    pthread_cond_broadcast(&link->clock_tick);
+    for (unsigned i = 0; i < link->n_streams; i++) {
+        if (link->streams[i] != NULL) {
+            pthread_cond_broadcast(&link->streams[i]->arrived);
+        }
+    }
+}
+
+void
+link_fail_locked(QmigLink *link, GError *error)
+{
+    if (is_over(link)) {
+        g_error_free(error);
+        return;
+    }
+    link->state = QMIG_LINK_FAILED;
+    link->error = error;
+    link_drop_wires(link);
+    wake_all(link);
+}
+
+/* ---- writing ------------------------------------------------------------------------------ */
+
+static void
+enqueue(QmigLinkStream *s, uint8_t type, QmigBuf *buf)
+{
+    QmigLink *link = s->link;
+    Frame *f = g_new0(Frame, 1);
+
+    f->refs = 1;
+    f->stream = s;
+    f->type = type;
+    f->seq = s->send_seq++;
+    f->buf = buf;
+    f->plain_len = buf != NULL ? buf->len : 0;
+    g_queue_push_tail(&s->unacked, f);
+    s->in_flight += cost_of(f->plain_len);
+    s->bytes_out += f->plain_len;
+    link->plain_bytes += f->plain_len;
+    link->queued += f->plain_len;
+    g_queue_push_tail(&link->queues[s->open.urgent ? 0 : 1], f);
+    pthread_cond_signal(&link->work);
+}
+
+/* May another frame of @s join the queue? */
+static bool
+has_room(const QmigLinkStream *s, uint32_t len)
+{
+    const QmigLink *link = s->link;
+    guint max = QUEUE_PER_WIRE * MAX(link->config.agreed.n_wires, 1);
+
+    return (s->open.urgent || link->queues[1].length < max) &&
+           (s->in_flight == 0 ||
+            s->in_flight + cost_of(len) <= link->config.agreed.window);
+}
+
+bool
+qmig_link_stream_write(QmigLinkStream *s, QmigFrameType type, QmigBuf *buf,
+                       GError **error)
+{
+    QmigLink *link = s->link;
+    bool ok = true;
+    bool waits = type == QMIG_FRAME_DATA || type == QMIG_FRAME_BATCH;
+
+    pthread_mutex_lock(&link->lock);
+    while (waits && !is_over(link) && !s->interrupted &&
+           !has_room(s, buf != NULL ? buf->len : 0)) {
+        pthread_cond_wait(&link->room, &link->lock);
+    }
+    if (is_over(link)) {
+        ok = set_over(link, error);
+    } else if (s->interrupted && waits) {
+        ok = qmig_set_error(error, QMIG_ERROR_CANCELLED, "the stream has been left");
+    } else if (!s->reset_sent && (!s->end_sent || type == QMIG_FRAME_RESET)) {
+        s->end_sent = !waits;
+        s->reset_sent = type == QMIG_FRAME_RESET;
+        enqueue(s, (uint8_t)type, g_steal_pointer(&buf));
+    }
+    pthread_mutex_unlock(&link->lock);
+    qmig_buf_unref(buf);
+    return ok;
+}
+
+static QmigBuf *
+write_open(const QmigLinkOpen *open)
+{
+    QmigBuf *buf = qmig_buf_new(512);
+    QmigWriter w = qmig_writer(buf->data, buf->size);
+    bool ok = qmig_writer_u8(&w, (uint8_t)open->kind) &&
+              qmig_writer_u8(&w, open->urgent) && qmig_writer_be16(&w, open->group) &&
+              qmig_writer_be16(&w, open->index) &&
+              qmig_writer_cstr(&w, open->address, strlen(open->address));
+
+    g_assert(ok);
+    buf->len = (uint32_t)w.len;
+    return buf;
+}
+
+static bool
+read_open(const QmigBuf *buf, QmigLinkOpen *open, GError **error)
+{
+    QmigCursor c = qmig_cursor(buf != NULL ? buf->data : NULL,
+                               buf != NULL ? buf->len : 0);
+    uint8_t kind, urgent, len;
+
+    if (!(qmig_cursor_u8(&c, &kind) && qmig_cursor_u8(&c, &urgent) &&
+          qmig_cursor_be16(&c, &open->group) && qmig_cursor_be16(&c, &open->index) &&
+          qmig_cursor_cstr(&c, open->address, &len)) ||
+        kind < QMIG_STREAM_MIGRATION || kind > QMIG_STREAM_CONTROL ||
+        strlen(open->address) != len) {
+        return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                              "OPEN of %zu bytes is malformed", (size_t)(c.end - c.p));
+    }
+    open->kind = (QmigStreamKind)kind;
+    open->urgent = urgent != 0;
+    return true;
+}
+
+QmigLinkStream *
+qmig_link_open(QmigLink *link, const QmigLinkOpen *open, GError **error)
+{
+    QmigLinkStream *s = NULL;
+
+    pthread_mutex_lock(&link->lock);
+    if (is_over(link)) {
+        set_over(link, error);
+    } else if (link->n_streams == STREAMS_MAX) {
+        qmig_set_error(error, QMIG_ERROR_LIMIT,
+                       "this session has carried %d connections, the limit", STREAMS_MAX);
+    } else {
+        s = new_stream(link, (uint16_t)(link->n_streams + 1));
+        s->open = *open;
+        s->announced = true;
+        enqueue(s, QMIG_FRAME_OPEN, write_open(open));
+    }
+    pthread_mutex_unlock(&link->lock);
+    return s;
+}
+
+/* ---- acknowledgements --------------------------------------------------------------------- */
+
+static void
+ack_stream(QmigLinkStream *s, uint64_t next)
+{
+    Frame *f;
+
+    while ((f = g_queue_peek_head(&s->unacked)) != NULL && f->seq < next) {
+        g_queue_pop_head(&s->unacked);
+        s->in_flight -= cost_of(f->plain_len);
+        s->link->acked_bytes += f->plain_len;
+        f->acked = true;
+        if (f->wire == NULL && !f->in_hand &&
+            g_queue_remove(&s->link->queues[s->open.urgent ? 0 : 1], f)) {
+            /* To be repeated, but it had arrived. */
+            s->link->queued -= f->plain_len;
+        }
+        frame_unref(f);
+    }
+}
+
+bool
+link_take_ack(QmigLink *link, const QmigBuf *payload, GError **error)
+{
+    QmigCursor c = qmig_cursor(payload != NULL ? payload->data : NULL,
+                               payload != NULL ? payload->len : 0);
+    uint16_t id;
+    uint64_t next;
+
+    while (qmig_cursor_be16(&c, &id) && qmig_cursor_be64(&c, &next)) {
+        QmigLinkStream *s = id > 0 && id <= link->n_streams ? link->streams[id - 1]
+                                                            : NULL;
+        if (s == NULL || next > s->send_seq) {
+            return qmig_set_error(
+                error, QMIG_ERROR_PROTOCOL,
+                "ACK of stream %u up to %" PRIu64 ", which was never sent", id, next);
+        }
+        ack_stream(s, next);
+    }
+    pthread_cond_broadcast(&link->room);
+    return true;
+}
+
+static void
+note_consumed(QmigLinkStream *s, uint64_t next, uint64_t cost)
+{
+    s->consumed_seq = next;
+    s->held -= cost;
+    s->ack_due = true;
+    pthread_cond_signal(&s->link->work);
+}
+
+/* ---- reading ------------------------------------------------------------------------------ */
+
+bool
+link_wants(QmigLink *link, const QmigFrameHead *head)
+{
+    QmigLinkStream *s = head->stream <= STREAMS_MAX ? link->streams[head->stream - 1]
+                                                    : NULL;
+
+    if (s == NULL) {
+        return true;
+    }
+    bool known = head->seq < s->deliver_seq;
+    for (GList *l = s->early.head; l != NULL && !known; l = l->next) {
+        known = ((Arrived *)l->data)->seq == head->seq;
+    }
+    if (known) {
+        /* Our acknowledgement may have been lost. */
+        s->ack_due = true;
+        pthread_cond_signal(&link->work);
+    }
+    return !known;
+}
+
+/* The next one in order: for the stream's reader. */
+static bool
+deliver(QmigLinkStream *s, Arrived *a, GError **error)
+{
+    QmigLink *link = s->link;
+    uint32_t len = a->buf != NULL ? a->buf->len : 0;
+
+    s->deliver_seq = a->seq + 1;
+    if (a->type == QMIG_FRAME_OPEN) {
+        bool ok = !link->config.near && !s->announced && a->seq == 0
+                      ? read_open(a->buf, &s->open, error)
+                      : qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                                       "OPEN of a stream that is open");
+        arrived_free(a);
+        if (ok) {
+            s->announced = true;
+            note_consumed(s, s->deliver_seq, cost_of(len));
+            g_queue_push_tail(&link->accepted, s);
+            pthread_cond_signal(&link->opened);
+        }
+        return ok;
+    }
+    if (!s->announced) {
+        arrived_free(a);
+        return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                              "stream %u does not begin with OPEN", s->id);
+    }
+    s->bytes_in += len;
+    if (s->freed) {
+        note_consumed(s, s->deliver_seq, cost_of(len));
+        arrived_free(a);
+        return true;
+    }
+    g_queue_push_tail(&s->ready, a);
+    pthread_cond_signal(&s->arrived);
+    return true;
+}
+
+static int
+by_seq(const void *a, const void *b, void *unused)
+{
+    uint64_t x = ((const Arrived *)a)->seq, y = ((const Arrived *)b)->seq;
+
+    (void)unused;
+    return x < y ? -1 : x > y;
+}
+
+bool
+link_arrived(QmigLink *link, const QmigFrameHead *head, QmigBuf *buf, GError **error)
+{
+    g_autoptr(QmigBuf) owned = buf;
+    QmigLinkStream *s = head->stream <= STREAMS_MAX ? link->streams[head->stream - 1]
+                                                    : NULL;
+    Arrived *a;
+
+    if (s == NULL) {
+        if (link->config.near || head->stream > STREAMS_MAX) {
+            return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                                  "a frame of stream %u, which was never opened",
+                                  head->stream);
+        }
+        s = new_stream(link, head->stream);
+    }
+    if (!link_wants(link, head)) {
+        return true;
+    }
+    if (s->held + cost_of(head->plain_length) >
+        (uint64_t)link->config.agreed.window + cost_of(QMIG_FRAME_PAYLOAD_MAX)) {
+        return qmig_set_error(error, QMIG_ERROR_LIMIT,
+                              "stream %u: more than the agreed %u bytes on their way",
+                              s->id, link->config.agreed.window);
+    }
+    a = g_new0(Arrived, 1);
+    *a = (Arrived){ head->type, head->seq, g_steal_pointer(&owned) };
+    s->held += cost_of(head->plain_length);
+    if (head->seq != s->deliver_seq) {
+        g_queue_insert_sorted(&s->early, a, by_seq, NULL);
+        return true;
+    }
+    while (a != NULL) {
+        if (!deliver(s, a, error)) {
+            return false;
+        }
+        a = g_queue_peek_head(&s->early);
+        a = a != NULL && a->seq == s->deliver_seq ? g_queue_pop_head(&s->early) : NULL;
+    }
+    return true;
+}
+
+static void
+consume(QmigLinkStream *s)
+{
+    if (s->reading > 0) {
+        note_consumed(s, s->consumed_seq + 1, s->reading);
+        s->reading = 0;
+    }
+}
+
+void
+qmig_link_stream_consumed(QmigLinkStream *s)
+{
+    pthread_mutex_lock(&s->link->lock);
+    consume(s);
+    pthread_mutex_unlock(&s->link->lock);
+}
+
+bool
+qmig_link_stream_read(QmigLinkStream *s, QmigFrameType *type, QmigBuf **buf,
+                      GError **error)
+{
+    QmigLink *link = s->link;
+    Arrived *a = NULL;
+    bool ok = true;
+
+    *buf = NULL;
+    pthread_mutex_lock(&link->lock);
+    consume(s);
+    /* What came before the session failed is not given out any more: nobody may act upon a
+       stream whose end will not come. */
+    while (!is_over(link) && !s->interrupted &&
+           (a = g_queue_pop_head(&s->ready)) == NULL) {
+        pthread_cond_wait(&s->arrived, &link->lock);
+    }
+    if (a != NULL) {
+        *type = (QmigFrameType)a->type;
+        *buf = g_steal_pointer(&a->buf);
+        s->reading = cost_of(*buf != NULL ? (*buf)->len : 0);
+        arrived_free(a);
+        if (*type == QMIG_FRAME_END || *type == QMIG_FRAME_RESET) {
+            consume(s);
+        }
+    } else if (is_over(link)) {
+        ok = set_over(link, error);
+    } else {
+        ok = qmig_set_error(error, QMIG_ERROR_CANCELLED, "the stream has been left");
+    }
+    pthread_mutex_unlock(&link->lock);
+    return ok;
+}
+
+bool
+qmig_link_stream_wait(QmigLinkStream *s, GError **error)
+{
+    QmigLink *link = s->link;
+    bool ok = true;
+
+    pthread_mutex_lock(&link->lock);
+    while (!is_over(link) && !s->interrupted && g_queue_is_empty(&s->ready)) {
+        pthread_cond_wait(&s->arrived, &link->lock);
+    }
+    if (is_over(link)) {
+        ok = set_over(link, error);
+    } else if (g_queue_is_empty(&s->ready)) {
+        ok = qmig_set_error(error, QMIG_ERROR_CANCELLED, "the stream has been left");
+    }
+    pthread_mutex_unlock(&link->lock);
+    return ok;
+}
+
+QmigLinkStream *
+qmig_link_accept(QmigLink *link, const QmigCancel *cancel, GError **error)
+{
+    QmigLinkStream *s = NULL;
+
+    pthread_mutex_lock(&link->lock);
+    while (!is_over(link) && !qmig_cancel_is_raised(cancel) &&
+           (s = g_queue_pop_head(&link->accepted)) == NULL) {
+        link_wait_until(&link->opened, &link->lock, qmig_now_us() + 200 * 1000);
+    }
+    if (s == NULL && is_over(link)) {
+        set_over(link, error);
+    } else if (s == NULL) {
+        qmig_set_error(error, QMIG_ERROR_CANCELLED, "cancelled");
+    }
+    pthread_mutex_unlock(&link->lock);
+    return s;
+}
+
+const QmigLinkOpen *
+qmig_link_stream_open(const QmigLinkStream *s)
+{
+    return &s->open;
+}
+
+void
+qmig_link_stream_interrupt(QmigLinkStream *s)
+{
+    pthread_mutex_lock(&s->link->lock);
+    s->interrupted = true;
+    pthread_cond_broadcast(&s->arrived);
+    pthread_cond_broadcast(&s->link->room);
+    pthread_mutex_unlock(&s->link->lock);
+}
+
+void
+qmig_link_stream_free(QmigLinkStream *s)
+{
+    Arrived *a;
+
+    if (s == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&s->link->lock);
+    s->freed = true;
+    consume(s);
+    while ((a = g_queue_pop_head(&s->ready)) != NULL) {
+        note_consumed(s, a->seq + 1, cost_of(a->buf != NULL ? a->buf->len : 0));
+        arrived_free(a);
+    }
+    pthread_mutex_unlock(&s->link->lock);
+}
+
+/* ---- the session -------------------------------------------------------------------------- */
+
+static void
+init_chooser(QmigLink *link)
+{
+    static const uint8_t codecs[] = { [QMIG_CODEC_NONE] = QMIG_FRAME_PLAIN,
+                                      [QMIG_CODEC_LZ4] = QMIG_FRAME_LZ4,
+                                      [QMIG_CODEC_ZSTD] = QMIG_FRAME_ZSTD };
+    QmigChoice fixed = { codecs[link->config.codec], link->config.level };
+
+    qmig_chooser_init(&link->chooser,
+                      link->config.codec != QMIG_CODEC_AUTO ? &fixed : NULL);
+}
+
+QmigLink *
+qmig_link_new(const QmigLinkConfig *config)
+{
+    QmigLink *link = g_new0(QmigLink, 1);
+
+    link->config = *config;
+    pthread_mutex_init(&link->lock, NULL);
+    init_cond(&link->work);
+    init_cond(&link->room);
+    init_cond(&link->opened);
+    init_cond(&link->clock_tick);
+    g_queue_init(&link->accepted);
+    g_queue_init(&link->queues[0]);
+    g_queue_init(&link->queues[1]);
+    link->state = QMIG_LINK_DARK;
+    link->dark_since = qmig_now_us();
+    init_chooser(link);
+    link->clock = g_thread_new("qmig-link-clock", link_clock_thread, link);
+    return link;
+}
+
+void
+qmig_link_free(QmigLink *link)
+{
+    if (link == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&link->lock);
+    link->freeing = true;
+    if (!is_over(link)) {
+        link->state = QMIG_LINK_CLOSED;
+    }
+    link_drop_wires(link);
+    wake_all(link);
+    while (link->threads > 0) {
+        pthread_cond_wait(&link->room, &link->lock);
+    }
+    pthread_mutex_unlock(&link->lock);
+    g_thread_join(link->clock);
+    for (unsigned i = 0; i < link->n_streams; i++) {
+        if (link->streams[i] != NULL) {
+            destroy_stream(link->streams[i]);
+        }
+    }
+    g_queue_clear(&link->accepted);
+    g_queue_clear(&link->queues[0]);
+    g_queue_clear(&link->queues[1]);
+    g_clear_error(&link->error);
+    pthread_cond_destroy(&link->work);
+    pthread_cond_destroy(&link->room);
+    pthread_cond_destroy(&link->opened);
+    pthread_cond_destroy(&link->clock_tick);
+    pthread_mutex_destroy(&link->lock);
+    g_free(link);
+}
+
+QmigLinkState
+qmig_link_state(QmigLink *link)
+{
+    pthread_mutex_lock(&link->lock);
+    QmigLinkState state = link->state;
+    pthread_mutex_unlock(&link->lock);
+    return state;
+}
+
+GError *
+qmig_link_error(QmigLink *link)
+{
+    pthread_mutex_lock(&link->lock);
+    GError *copy = link->error != NULL ? g_error_copy(link->error) : NULL;
+    pthread_mutex_unlock(&link->lock);
+    return copy;
+}
+
+void
+qmig_link_fail(QmigLink *link, GError *error)
+{
+    pthread_mutex_lock(&link->lock);
+    link_fail_locked(link, error);
+    pthread_mutex_unlock(&link->lock);
+    link->config.changed(link->config.data);
+}
+
+static bool
+all_consumed(const QmigLink *link)
+{
+    for (unsigned i = 0; i < link->n_streams; i++) {
+        if (link->streams[i] != NULL && link->streams[i]->unacked.length > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+bye_is_said(const QmigLink *link)
+{
+    return is_over(link) || link->n_wires == 0;
+}
+
+bool
+qmig_link_close(QmigLink *link, QmigDeadline deadline)
+{
+    pthread_mutex_lock(&link->lock);
+    while (!is_over(link) && !all_consumed(link) && qmig_now_us() < deadline) {
+        link_wait_until(&link->room, &link->lock, deadline);
+    }
+    bool ok = all_consumed(link) && !is_over(link);
+    if (ok) {
+        link->bye_due = true;
+        pthread_cond_broadcast(&link->work);
+        while (!bye_is_said(link) && qmig_now_us() < deadline) {
+            link_wait_until(&link->room, &link->lock, deadline);
+        }
+    }
+    pthread_mutex_unlock(&link->lock);
+    return ok;
+}
+
+void
+qmig_link_set_critical(QmigLink *link, bool critical)
+{
+    pthread_mutex_lock(&link->lock);
+    link->critical = critical;
+    pthread_cond_broadcast(&link->work);
+    pthread_mutex_unlock(&link->lock);
+}
+
+bool
+qmig_link_is_critical(QmigLink *link)
+{
+    pthread_mutex_lock(&link->lock);
+    bool critical = link->peer_critical;
+    pthread_mutex_unlock(&link->lock);
+    return critical;
+}
+
+void
+qmig_link_set_rate(QmigLink *link, uint64_t bytes_per_s)
+{
+    pthread_mutex_lock(&link->lock);
+    link->rate_limit = bytes_per_s;
+    link->send_at = 0;
+    pthread_cond_broadcast(&link->work);
+    pthread_mutex_unlock(&link->lock);
+}

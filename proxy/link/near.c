@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One thread listens for all forwarded sockets; the dialer has another; every connection has the two
+ * of its pump.
+ */
+#include "proxy/link/near.h"
+
+#include "proxy/link/dial.h"
+#include "proxy/link/pump.h"
+#include "util/error.h"
+#include "util/socket.h"
+
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    FORWARDS_MAX = 64,
+    BACKLOG = 128,
+    /* A connection beside main that says nothing for so long is a preempt channel. */
+    SILENT_MS = 100,
+    /* Of several addresses. */
+    ADDRESSES_MAX = 16,
+};
+
+/* A listening socket and the group of connections that come to it. */
+typedef struct {
+    QmigFd fd;
+    QmigAddress *address;
+    QmigStreamKind kind;
+    char there[256]; /* "": what the far end was told */
+    uint16_t group, next_index;
+} Forward;
+
+/* A connection that was carried, and perhaps still is. */
+typedef struct {
+    QmigNear *near;
+    QmigPump *pump;
+    gint ended; /* atomic */
+} Carried;
+
+struct QmigNear {
+    QmigNearConfig config; /* with copies of what it points to */
+    QmigAddress *far[ADDRESSES_MAX + 1];
+    QmigWelcome agreed;
+    QmigLink *link;
+    QmigDialer *dialer;
+    QmigCancel *cancel;
+    QmigFd wake_fd;
+    GThread *thread;
+    pthread_mutex_t lock; /* guards what follows; never held across a wait */
+    GPtrArray *forwards;  /* Forward *; only added to */
+    GPtrArray *carried;   /* Carried * */
+    char *last_reason;    /* why a connection broke off, last (nullable) */
+};
+
+static void
+forward_free(void *data)
+{
+    Forward *f = data;
+
+    if (f->address != NULL && f->address->kind == QMIG_ADDRESS_UNIX) {
+        (void)unlink(f->address->path);
+    }
+    qmig_fd_clear(&f->fd);
+    g_clear_pointer(&f->address, qmig_address_free);
+    g_free(f);
+}
+
+static void
+carried_free(void *data)
+{
+    Carried *c = data;
+
+    qmig_pump_stop(c->pump);
+    qmig_pump_free(c->pump);
+    g_free(c);
+}
+
+/* ---- connections -------------------------------------------------------------------------- */
+
+static void
+pump_ended(void *data, const char *reason)
+{
+    Carried *c = data;
+
+    if (reason != NULL) {
+        pthread_mutex_lock(&c->near->lock);
+        g_free(c->near->last_reason);
+        c->near->last_reason = g_strdup(reason);
+        pthread_mutex_unlock(&c->near->lock);
+    }
+    g_atomic_int_set(&c->ended, 1);
+}
+
+/* Does it say something soon? A preempt channel does not. */
+static bool
+is_silent(QmigNear *near, int fd)
+{
+    return !qmig_wait_fd(fd, POLLIN, qmig_deadline_in_ms(SILENT_MS), near->cancel, NULL);
+}
+
+static void
+carry(QmigNear *near, Forward *f, int fd)
+{
+    g_autoptr(GError) error = NULL;
+    QmigLinkOpen open = { .kind = f->kind, .group = f->group, .index = f->next_index++ };
+
+    open.urgent = f->kind == QMIG_STREAM_CONTROL ||
+                  (f->kind == QMIG_STREAM_MIGRATION && open.index > 0 &&
+                   is_silent(near, fd));
+    g_strlcpy(open.address, f->there, sizeof open.address);
+    QmigLinkStream *stream = qmig_link_open(near->link, &open, &error);
+    if (stream == NULL) {
+        g_debug("%s: connection turned away: %s", near->config.name, error->message);
+        close(fd);
+        return;
+    }
+    Carried *c = g_new0(Carried, 1);
+    c->near = near;
+    QmigPumpConfig config = {
+        .fd = fd, .stream = stream, .ended = pump_ended, .data = c
+    };
+    pthread_mutex_lock(&near->lock);
+    c->pump = qmig_pump_start(&config);
+    g_ptr_array_add(near->carried, c);
+    pthread_mutex_unlock(&near->lock);
+}
+
+/* Free what has ended. */
+static void
+sweep(QmigNear *near)
+{
+    g_autoptr(GPtrArray) ended = g_ptr_array_new_with_free_func(carried_free);
+
+    pthread_mutex_lock(&near->lock);
+    for (guint i = near->carried->len; i-- > 0;) {
+        Carried *c = near->carried->pdata[i];
+        if (g_atomic_int_get(&c->ended)) {
+            g_ptr_array_add(ended, g_ptr_array_steal_index_fast(near->carried, i));
+        }
+    }
+    pthread_mutex_unlock(&near->lock);
+}
+
+static void *
+near_thread(void *data)
+{
+    QmigNear *near = data;
+
+    while (!qmig_cancel_is_raised(near->cancel)) {
+        struct pollfd fds[2 + FORWARDS_MAX];
+        Forward *forwards[FORWARDS_MAX];
+        eventfd_t ignored;
+
+        fds[0] = (struct pollfd){ .fd = qmig_cancel_fd(near->cancel), .events = POLLIN };
+        fds[1] = (struct pollfd){ .fd = near->wake_fd, .events = POLLIN };
+        pthread_mutex_lock(&near->lock);
+        guint n = near->forwards->len;
+        for (guint i = 0; i < n; i++) {
+            forwards[i] = near->forwards->pdata[i];
+            fds[2 + i] = (struct pollfd){ .fd = forwards[i]->fd, .events = POLLIN };
+        }
+        pthread_mutex_unlock(&near->lock);
+        (void)poll(fds, 2 + n, -1);
+        (void)!eventfd_read(near->wake_fd, &ignored);
+        sweep(near);
+        for (guint i = 0; i < n; i++) {
+            int fd = fds[2 + i].revents != 0
+                         ? qmig_socket_accept(forwards[i]->fd, 0, near->cancel, NULL)
+                         : -1;
+            if (fd >= 0) {
+                carry(near, forwards[i], fd);
+            }
+        }
+    }
+    return NULL;
+}
+
+bool
+qmig_near_forward(QmigNear *near, QmigStreamKind kind, const QmigAddress *listen,
+                  const QmigAddress *there, QmigAddress **actual, GError **error)
+{
+    g_autofree char *text = there != NULL ? qmig_address_to_string(there) : g_strdup("");
+    Forward *f = g_new0(Forward, 1);
+
+    if (strlen(text) >= sizeof f->there) {
+        g_free(f);
+        return qmig_set_error(error, QMIG_ERROR_LIMIT, "%s: longer than %zu bytes", text,
+                              sizeof f->there - 1);
+    }
+    g_strlcpy(f->there, text, sizeof f->there);
+    f->kind = kind;
+    f->fd = qmig_socket_listen(listen, BACKLOG, &f->address, error);
+    if (f->fd < 0) {
+        forward_free(f);
+        return false;
+    }
+    pthread_mutex_lock(&near->lock);
+    bool ok = near->forwards->len < FORWARDS_MAX;
+    if (ok) {
+        f->group = (uint16_t)near->forwards->len;
+        g_ptr_array_add(near->forwards, f);
+        if (actual != NULL) {
+            *actual = qmig_address_copy(f->address);
+        }
+    }
+    pthread_mutex_unlock(&near->lock);
+    if (!ok) {
+        forward_free(f);
+        return qmig_set_error(error, QMIG_ERROR_LIMIT, "more than %d forwarded sockets",
+                              FORWARDS_MAX);
+    }
+    (void)!eventfd_write(near->wake_fd, 1);
+    return true;
+}
+
+/* ---- the session -------------------------------------------------------------------------- */
+
+static void
+link_changed(void *data)
+{
+    QmigNear *near = data;
+
+    qmig_dialer_wake(near->dialer);
+}
+
+static bool
+copy_config(QmigNear *near, const QmigNearConfig *config, GError **error)
+{
+    near->config = *config;
+    near->config.name = g_strdup(config->name != NULL ? config->name : "");
+    near->config.tls_hostname = g_strdup(config->tls_hostname);
+    for (guint i = 0; config->far[i] != NULL; i++) {
+        if (i == ADDRESSES_MAX) {
+            return qmig_set_error(error, QMIG_ERROR_LIMIT,
+                                  "more than %d addresses of the far end", ADDRESSES_MAX);
+        }
+        near->far[i] = qmig_address_copy(config->far[i]);
+    }
+    near->config.far = (const QmigAddress *const *)near->far;
+    return true;
+}
+
+QmigNear *
+qmig_near_new(const QmigNearConfig *config, const QmigCancel *cancel, GError **error)
+{
+    g_autoptr(QmigNear) near = g_new0(QmigNear, 1);
+
+    pthread_mutex_init(&near->lock, NULL);
+    near->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    near->cancel = qmig_cancel_new();
+    near->forwards = g_ptr_array_new_with_free_func(forward_free);
+    near->carried = g_ptr_array_new_with_free_func(carried_free);
+    if (!copy_config(near, config, error)) {
+        return NULL;
+    }
+    QmigWire *wire = qmig_dial_first(&near->config, cancel, &near->agreed, error);
+    if (wire == NULL) {
+        return NULL;
+    }
+    QmigLinkConfig link = {
+        .near = true,
+        .agreed = near->agreed,
+        .codec = config->codec,
+        .level = config->level,
+        .changed = link_changed,
+        .data = near,
+    };
+    g_strlcpy(link.name, near->config.name, sizeof link.name);
+    near->dialer = qmig_dialer_new(&near->config, &near->agreed);
+    near->link = qmig_link_new(&link);
+    qmig_link_set_rate(near->link, config->rate);
+    qmig_link_attach(near->link, wire, 0);
+    qmig_dialer_start(near->dialer, near->link);
+    near->thread = g_thread_new("qmig-near", near_thread, near);
+    return g_steal_pointer(&near);
+}
+
+void
+qmig_near_free(QmigNear *near)
+{
+    if (near == NULL) {
+        return;
+    }
+    qmig_cancel_raise(near->cancel);
+    if (near->thread != NULL) {
+        g_thread_join(near->thread);
+    }
+    g_ptr_array_unref(near->carried);
+    g_ptr_array_unref(near->forwards);
+    /* The session wakes the dialer, the dialer uses the session: first stop, then free. */
+    if (near->link != NULL) {
+        qmig_dialer_stop(near->dialer);
+        qmig_link_free(near->link);
+        qmig_dialer_free(near->dialer);
+    }
+    for (guint i = 0; near->far[i] != NULL; i++) {
+        qmig_address_free(near->far[i]);
+    }
+    g_free((char *)near->config.name);
+    g_free((char *)near->config.tls_hostname);
+    qmig_fd_clear(&near->wake_fd);
+    qmig_cancel_free(near->cancel);
+    pthread_mutex_destroy(&near->lock);
+    g_free(near->last_reason);
+    g_free(near);
+}
+
+bool
+qmig_near_close(QmigNear *near, QmigDeadline deadline)
+{
+    return qmig_link_close(near->link, deadline);
+}
+
+/* ---- for others --------------------------------------------------------------------------- */
+
+QmigLink *
+qmig_near_link(QmigNear *near)
+{
+    return near->link;
+}
+
+uint64_t
+qmig_near_backlog(QmigNear *near)
+{
+    QmigLinkStats stats;
+    uint64_t pending = 0;
+
+    qmig_link_stats(near->link, &stats);
+    pthread_mutex_lock(&near->lock);
+    for (guint i = 0; i < near->carried->len; i++) {
+        pending += qmig_pump_pending(((Carried *)near->carried->pdata[i])->pump);
+    }
+    pthread_mutex_unlock(&near->lock);
+    return pending + stats.unconsumed;
+}
+
+uint64_t
+qmig_near_backlog_ms(QmigNear *near)
+{
+    QmigLinkStats stats;
+    uint64_t backlog = qmig_near_backlog(near);
+
+    qmig_link_stats(near->link, &stats);
+    if (stats.wires == 0) {
+        return UINT64_MAX;
+    }
+    return stats.goodput > 0 ? backlog * 1000 / stats.goodput : 0;
+}
+
+JsonObject *
+qmig_near_describe(QmigNear *near)
+{
+    JsonObject *o = qmig_link_describe(near->link);
+
+    json_object_object_add(o, "backlog", json_object_new_uint64(qmig_near_backlog(near)));
+    pthread_mutex_lock(&near->lock);
+    if (near->last_reason != NULL) {
+        json_object_object_add(o, "last_break",
+                               json_object_new_string(near->last_reason));
+    }
+    pthread_mutex_unlock(&near->lock);
+    return o;
+}

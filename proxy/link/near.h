@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The tunnel's end beside the source: takes QEMU's connections (or the proxy's) on local sockets and
+ * carries each as a stream to the far end, which connects on.
+ */
+#ifndef QMIG_PROXY_LINK_NEAR_H
+#define QMIG_PROXY_LINK_NEAR_H
+
+#include "proxy/link/link.h"
+#include "util/address.h"
+
+typedef struct QmigNear QmigNear;
+
+typedef struct {
+    /* Where the far end listens: tried in turn, at every connection. Null-terminated; copied. */
+    const QmigAddress *const *far;
+    const QmigTlsCreds *tls;  /* (nullable) borrowed until freed; NULL: in the clear */
+    const char *tls_hostname; /* (nullable) what the far end's certificate must be for */
+    const char *name;         /* of the session, for people */
+    unsigned n_wires;         /* connections; 0: 2 */
+    uint64_t
+        cache_size; /* bytes of page cache on both sides; 0: no delta, no references */
+    uint64_t pending_max; /* bytes of pages that wait here; 0: 32 MiB */
+    QmigLinkCodec codec;
+    int level;
+    uint64_t rate;        /* bytes/s on the wire; 0: no limit */
+    uint32_t deadline_ms; /* give up without a connection for so long; 0: 120 000 */
+    uint32_t connect_timeout_ms; /* for the first connection; 0: 10 000 */
+} QmigNearConfig;
+
+/**
+ * qmig_near_new() - reach the far end and agree on a session
+ *
+ * Nothing else is touched yet. Errors: TLS, TIMEOUT, IO, CLOSED, UNSUPPORTED (refused), PROTOCOL.
+ */
+QmigNear *qmig_near_new(const QmigNearConfig *config, const QmigCancel *cancel,
+                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Ends all at once; what should arrive must have been waited for: qmig_near_close(). */
+void qmig_near_free(QmigNear *near);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigNear, qmig_near_free)
+
+/**
+ * qmig_near_forward() - listen here for connections that come out there
+ * @listen: local; removed again when @near is freed
+ * @there:  (nullable) what the far end connects to; NULL: what it was told at its start
+ * @actual: (out) (optional) (transfer full) where it listens
+ *
+ * Each call is one group: of a migration the far end connects main first, the others in order once
+ * main's first bytes are written there.
+ */
+bool qmig_near_forward(QmigNear *near, QmigStreamKind kind, const QmigAddress *listen,
+                       const QmigAddress *there, QmigAddress **actual,
+                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* Bytes taken and not yet consumed by the QEMU over there (pages pending, queued, under way). */
+uint64_t qmig_near_backlog(QmigNear *near);
+/* The same in milliseconds at the rate of late; UINT64_MAX: dark. */
+uint64_t qmig_near_backlog_ms(QmigNear *near);
+QmigLink *qmig_near_link(QmigNear *near);
+/* Of the session, with "pack" counters. (transfer full) */
+JsonObject *qmig_near_describe(QmigNear *near);
+/* End the session in order. */
+bool qmig_near_close(QmigNear *near, QmigDeadline deadline);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A local connection and a stream of the tunnel, tied together: two threads, one each way.
+ *
+ * The end of one is the end of the other: EOF is END, a broken connection is RESET, and the other way
+ * round. A reader that has left is told to the writer, but not before what it had said last has gone
+ * back: the destination's last words (SHUT) decide over the guest.
+ */
+#ifndef QMIG_PROXY_LINK_PUMP_H
+#define QMIG_PROXY_LINK_PUMP_H
+
+#include "proxy/link/link.h"
+
+typedef struct QmigPump QmigPump;
+
+typedef struct {
+    int fd;                 /* non-blocking; taken over */
+    QmigLinkStream *stream; /* taken over */
+    /* (nullable) The first bytes have been written to @fd. Called by a thread of the pump. */
+    void (*started)(void *data);
+    /* Both ways have ended. Called by the last thread, which leaves then; @reason: why, if not in
+       order; (nullable). */
+    void (*ended)(void *data, const char *reason);
+    void *data;
+} QmigPumpConfig;
+
+QmigPump *qmig_pump_start(const QmigPumpConfig *config);
+/* End both ways at once; does not wait. Threads: any. */
+void qmig_pump_stop(QmigPump *pump);
+/* Bytes taken from @fd that are in no frame yet. Threads: any. */
+uint64_t qmig_pump_pending(const QmigPump *pump);
+/* Joins the threads. */
+void qmig_pump_free(QmigPump *pump);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigPump, qmig_pump_free)
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Both ends of the tunnel in one process: connections in here, connections out there. */
+#include "proxy/link/far.h"
+#include "proxy/link/near.h"
+#include "util/error.h"
+#include "util/socket.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* The door: admits everybody, and can break what it admitted. */
+typedef struct {
+    QmigFar *far;
+    QmigFd listener;
+    QmigAddress *address;
+    QmigCancel *cancel;
+    GThread *thread;
+    gint last_fd; /* atomic; of the connection admitted last */
+    gint closed;  /* atomic: nobody is let in */
+} Door;
+
+static void *
+door_thread(void *data)
+{
+    Door *d = data;
+    int fd;
+
+    while ((fd = qmig_socket_accept(d->listener, QMIG_DEADLINE_NEVER, d->cancel, NULL)) >=
+           0) {
+        QmigFrameHead head;
+        QmigBuf *payload = NULL;
+        if (g_atomic_int_get(&d->closed)) {
+            close(fd);
+            continue;
+        }
+        QmigWire *wire = qmig_wire_new(fd, NULL, "near");
+        if (qmig_wire_read(wire, 2000, d->cancel, &head, &payload, NULL)) {
+            g_autoptr(GError) error = NULL;
+            g_atomic_int_set(&d->last_fd, fd);
+            qmig_far_admit(d->far, wire, &head, payload != NULL ? payload->data : NULL,
+                           qmig_deadline_in_ms(2000), &error);
+            qmig_buf_unref(payload);
+        } else {
+            qmig_wire_free(wire);
+        }
+    }
+    return NULL;
+}
+
+typedef struct {
+    char *dir;
+    QmigAddress *destination; /* where the test's QEMU listens */
+    QmigFd listener;          /* its socket */
+    Door door;
+    QmigNear *near;
+    QmigAddress *entry; /* where the near side listens for main */
+} World;
+
+static QmigAddress *
+address_in(const World *w, const char *name)
+{
+    g_autofree char *text = g_strdup_printf("unix:%s/%s", w->dir, name);
+    QmigAddress *address = qmig_address_parse(text, NULL);
+
+    g_assert_nonnull(address);
+    return address;
+}
+
+static void
+world_up(World *w, uint32_t deadline_ms, unsigned sessions_max)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QmigAddress) here = NULL, any = qmig_address_parse("tcp:127.0.0.1:0", NULL);
+
+    *w = (World){ .dir = g_dir_make_tmp("qmig-tunnel-XXXXXX", NULL) };
+    w->destination = address_in(w, "qemu");
+    w->listener = qmig_socket_listen(w->destination, 16, NULL, &error);
+    g_assert_no_error(error);
+    QmigFarConfig far = { .destination = w->destination,
+                          .sessions_max = sessions_max,
+                          .wires_max = 4,
+                          .deadline_max_ms = 60000,
+                          .cache_max = 64 << 20 };
+    w->door.far = qmig_far_new(&far);
+    w->door.cancel = qmig_cancel_new();
+    w->door.listener = qmig_socket_listen(any, 16, &w->door.address, &error);
+    g_assert_no_error(error);
+    w->door.thread = g_thread_new("door", door_thread, &w->door);
+    const QmigAddress *addresses[] = { w->door.address, NULL };
+    QmigNearConfig near = { .far = addresses,
+                            .name = "test",
+                            .deadline_ms = deadline_ms };
+    w->near = qmig_near_new(&near, NULL, &error);
+    if (sessions_max == 0) {
+        g_assert_error(error, QMIG_ERROR, QMIG_ERROR_STATE);
+        return;
+    }
+    g_assert_no_error(error);
+    here = address_in(w, "entry");
+    g_assert_true(
+        qmig_near_forward(w->near, QMIG_STREAM_MIGRATION, here, NULL, &w->entry, &error));
+}
+
+static void
+world_down(World *w)
+{
+    qmig_near_free(w->near);
+    qmig_cancel_raise(w->door.cancel);
+    g_thread_join(w->door.thread);
+    qmig_far_free(w->door.far);
+    qmig_cancel_free(w->door.cancel);
+    qmig_fd_clear(&w->door.listener);
+    qmig_fd_clear(&w->listener);
+    (void)g_unlink(w->destination->path);
+    qmig_address_free(w->door.address);
+    qmig_address_free(w->destination);
+    qmig_address_free(w->entry);
+    g_assert_cmpint(g_rmdir(w->dir), ==, 0);
+    g_free(w->dir);
+}
+
+static int
+enter(const World *w)
+{
+    int fd = qmig_socket_connect(w->entry, qmig_deadline_in_ms(1000), NULL, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    return fd;
+}
+
+static int
+leave(const World *w, int64_t ms)
+{
+    return qmig_socket_accept(w->listener, qmig_deadline_in_ms(ms), NULL, NULL);
+}
+
+static void
+say(int fd, const char *text)
+{
+    g_assert_true(qmig_socket_write_all(fd, text, strlen(text), qmig_deadline_in_ms(2000),
+                                        NULL, NULL));
+}
+
+static void
+hear(int fd, const char *text)
+{
+    size_t len = strlen(text);
+    g_autofree char *got = g_malloc0(len + 1);
+
+    for (size_t n = 0; n < len;) {
+        ssize_t m = qmig_socket_read(fd, got + n, len - n, qmig_deadline_in_ms(10000),
+                                     NULL, NULL);
+        g_assert_cmpint(m, >, 0);
+        n += (size_t)m;
+    }
+    g_assert_cmpstr(got, ==, text);
+}
+
+static void
+hear_end(int fd)
+{
+    char byte;
+
+    g_assert_cmpint(
+        qmig_socket_read(fd, &byte, 1, qmig_deadline_in_ms(10000), NULL, NULL), ==, 0);
+}
+
+/* Nothing is connected before its first bytes, nothing before main's were written; half-closes pass. */
+static void
+test_order(void)
+{
+    World w;
+
+    world_up(&w, 60000, 4);
+    g_auto(QmigFd) main_in = enter(&w);
+    g_assert_cmpint(leave(&w, 300), ==, -1);
+    g_auto(QmigFd) side_in = enter(&w);
+    say(side_in, "side");
+    g_assert_cmpint(leave(&w, 300), ==, -1);
+    say(main_in, "main");
+    g_auto(QmigFd) main_out = leave(&w, 5000);
+    hear(main_out, "main");
+    g_auto(QmigFd) side_out = leave(&w, 5000);
+    hear(side_out, "side");
+    say(side_out, "back");
+    hear(side_in, "back");
+    /* Silent: a preempt channel. */
+    g_auto(QmigFd) preempt_in = enter(&w);
+    g_auto(QmigFd) preempt_out = leave(&w, 5000);
+    g_assert_cmpint(preempt_out, >=, 0);
+    (void)shutdown(main_in, SHUT_WR);
+    hear_end(main_out);
+    say(main_out, "last words");
+    hear(main_in, "last words");
+    qmig_fd_clear(&main_out);
+    hear_end(main_in);
+    qmig_fd_clear(&side_in);
+    hear_end(side_out);
+    qmig_fd_clear(&side_out);
+    qmig_fd_clear(&preempt_out);
+    hear_end(preempt_in);
+    qmig_fd_clear(&preempt_in);
+    g_assert_true(qmig_near_close(w.near, qmig_deadline_in_ms(5000)));
+    world_down(&w);
+}
+
+/* Whoever is left behind by a break sees a break. */
+static void
+test_reset(void)
+{
+    World w;
+    char big[1 << 16] = { 1 };
+    bool ok = true;
+
+    world_up(&w, 60000, 4);
+    g_auto(QmigFd) in = enter(&w);
+    say(in, "main");
+    g_auto(QmigFd) out = leave(&w, 5000);
+    hear(out, "main");
+    say(out, "SHUT");
+    qmig_fd_clear(&out);
+    hear(in, "SHUT");
+    for (int i = 0; i < 1000 && ok; i++) {
+        ok = qmig_socket_write_all(in, big, sizeof big, qmig_deadline_in_ms(5000), NULL,
+                                   NULL);
+    }
+    g_assert_false(ok);
+    world_down(&w);
+}
+
+/* A dark link is a pause; one that stays dark is the end, for both sides. */
+static void
+check_dark(uint32_t dark_ms, uint32_t deadline_ms)
+{
+    World w;
+
+    world_up(&w, deadline_ms, 4);
+    g_auto(QmigFd) in = enter(&w);
+    say(in, "before");
+    g_auto(QmigFd) out = leave(&w, 5000);
+    hear(out, "before");
+    while (qmig_link_missing_wire(qmig_near_link(w.near)) >= 0) {
+        g_usleep(10000);
+    }
+    g_atomic_int_set(&w.door.closed, 1);
+    for (int fd = g_atomic_int_get(&w.door.last_fd); fd > 2 && fd > w.door.listener;
+         fd--) {
+        /* Whatever of them are connections of the tunnel. */
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof peer;
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 &&
+            peer.ss_family == AF_INET) {
+            (void)shutdown(fd, SHUT_RDWR);
+        }
+    }
+    say(in, "meanwhile");
+    g_usleep(dark_ms * 1000ul);
+    g_atomic_int_set(&w.door.closed, 0);
+    if (dark_ms < deadline_ms) {
+        hear(out, "meanwhile");
+        say(out, "and back");
+        hear(in, "and back");
+        QmigLinkStats stats;
+        qmig_link_stats(qmig_near_link(w.near), &stats);
+        g_assert_cmpuint(stats.breaks, >, 0);
+        g_assert_cmpuint(stats.dark_ms, >, dark_ms / 2);
+    } else {
+        char byte;
+        g_assert_cmpint(
+            qmig_socket_read(in, &byte, 1, qmig_deadline_in_ms(10000), NULL, NULL), <=,
+            0);
+        g_assert_cmpint(
+            qmig_socket_read(out, &byte, 1, qmig_deadline_in_ms(10000), NULL, NULL), <=,
+            0);
+        g_assert_cmpint(qmig_link_state(qmig_near_link(w.near)), ==, QMIG_LINK_FAILED);
+    }
+    world_down(&w);
+}
+
+static void
+test_dark(void)
+{
+    check_dark(1500, 60000);
+    check_dark(2500, 1000);
+}
+
+/* Nobody listens over there. */
+static void
+test_no_destination(void)
+{
+    World w;
+    char byte;
+
+    world_up(&w, 60000, 4);
+    qmig_fd_clear(&w.listener);
+    g_auto(QmigFd) in = enter(&w);
+    say(in, "main");
+    g_assert_cmpint(
+        qmig_socket_read(in, &byte, 1, qmig_deadline_in_ms(20000), NULL, NULL), <=, 0);
+    g_autoptr(JsonObject) told = qmig_near_describe(w.near);
+    JsonObject *why;
+    g_assert_true(json_object_object_get_ex(told, "last_break", &why));
+    g_assert_nonnull(strstr(json_object_get_string(why), "/qemu"));
+    world_down(&w);
+}
+
+static void
+test_full(void)
+{
+    World w;
+
+    world_up(&w, 60000, 0);
+    world_down(&w);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/link/tunnel/order", test_order);
+    g_test_add_func("/link/tunnel/reset", test_reset);
+    g_test_add_func("/link/tunnel/dark", test_dark);
+    g_test_add_func("/link/tunnel/no-destination", test_no_destination);
+    g_test_add_func("/link/tunnel/full", test_full);
+    return g_test_run();
+}
