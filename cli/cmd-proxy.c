@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* qmig proxy: the proxy alone, for migrations that something else drives. */
 #include "cli/cli.h"
+#include "cli/proxy-limits.h"
 #include "proxy/proxy.h"
 #include "util/error.h"
 #include "util/privs.h"
@@ -10,9 +11,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/signalfd.h>
+#include <unistd.h>
 
 static struct {
-    char *listen, *connect, *record, *tls_dir, *tls_destination, *tls_user;
+    char *listen, *connect, *record, *limits, *tls_dir, *tls_destination, *tls_user;
     char **plugins;
     gboolean tls, tls_psk, json;
 } arg;
@@ -27,6 +29,8 @@ static const GOptionEntry entries[] = {
       "ADDRESS" },
     { "plugin", 0, 0, G_OPTION_ARG_STRING_ARRAY, &arg.plugins,
       "NAME[:key=value,…]; repeatable (default: stats)", "SPEC" },
+    { "limits", 0, 0, G_OPTION_ARG_FILENAME, &arg.limits,
+      "lines of PLUGIN.KEY = VALUE, read again on SIGHUP", "FILE" },
     { "record", 0, 0, G_OPTION_ARG_FILENAME, &arg.record,
       "write all connections into a new directory", "DIR" },
     { "tls", 0, 0, G_OPTION_ARG_NONE, &arg.tls,
@@ -46,6 +50,7 @@ static const GOptionEntry entries[] = {
 static const char description[] =
     "Carries one migration and ends. The destination is contacted only when the\n"
     "source has sent its first bytes.\n\n"
+    "SIGHUP reads the file of --limits again; without that it ends the session.\n\n"
     "Exit: 0 carried to its end, 1 usage, 3 failed, 4 stopped by a signal.\n";
 
 /* SIGINT, SIGTERM and SIGHUP as a descriptor; blocked before any thread starts, so that all
@@ -131,6 +136,36 @@ start(GError **error)
     return qmig_proxy_start(&config, error);
 }
 
+/* What is wrong with the file is told, and nothing changes. */
+static void
+reload_limits(QmigProxy *proxy)
+{
+    g_autoptr(GError) error = NULL;
+    int n = cli_limits_apply(proxy, arg.limits, &error);
+
+    if (n < 0) {
+        fprintf(stderr, "qmig proxy: %s; the old limits stay\n", error->message);
+    } else {
+        fprintf(stderr, "limits read anew: %d\n", n);
+    }
+}
+
+/* A signal has come. Return: false when it ends the session. */
+static bool
+take_signal(QmigProxy *proxy, int signals)
+{
+    struct signalfd_siginfo info;
+
+    if (read(signals, &info, sizeof info) != sizeof info) {
+        return true;
+    }
+    if (info.ssi_signo != SIGHUP || arg.limits == NULL) {
+        return false;
+    }
+    reload_limits(proxy);
+    return true;
+}
+
 /* Carry it; false when a signal came first. */
 static bool
 carry(QmigProxy *proxy, int signals)
@@ -138,9 +173,17 @@ carry(QmigProxy *proxy, int signals)
     struct pollfd fds[] = { { .fd = qmig_proxy_done_fd(proxy), .events = POLLIN },
                             { .fd = signals, .events = POLLIN } };
 
-    while (poll(fds, G_N_ELEMENTS(fds), -1) < 0) {
+    for (;;) {
+        if (poll(fds, G_N_ELEMENTS(fds), -1) < 0) {
+            continue;
+        }
+        if (fds[0].revents != 0) {
+            return true;
+        }
+        if (!take_signal(proxy, signals)) {
+            return false;
+        }
     }
-    return fds[0].revents != 0;
 }
 
 static void
@@ -175,7 +218,8 @@ cli_proxy(int argc, char **argv)
     }
     signals = open_signals();
     proxy = start(&error);
-    if (proxy == NULL) {
+    if (proxy == NULL ||
+        (arg.limits != NULL && cli_limits_apply(proxy, arg.limits, &error) < 0)) {
         return cli_fail("proxy", error, QMIG_OUTCOME_USAGE);
     }
     g_autofree char *address = qmig_address_to_string(qmig_proxy_address(proxy));

@@ -88,6 +88,12 @@ set_qemu(QmigQmp *qmp, JsonObject *texts, GError **error)
                                   "timeout: it is qmig's own, and no qmig migrate is "
                                   "running for it");
         }
+        if (strcmp(name, "throttle") == 0 || strchr(name, '.') != NULL) {
+            return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                                  "%s: it is a plugin's, and no qmig migrate with that "
+                                  "plugin is running for it",
+                                  name);
+        }
         if ((migrating || is_capability) && !qmig_steer_check_parameter(name, error)) {
             return false;
         }
@@ -118,7 +124,8 @@ cli_set(int argc, char **argv)
             &argc, &argv, set_entries, "TARGET NAME=VALUE…",
             "Changes parameters, also while a migration runs. NAME is QEMU's, or an\n"
             "option of qmig migrate: bandwidth, downtime, timeout, … `qmig caps` "
-            "lists\nQEMU's.\n\n" CLI_TARGET_HELP,
+            "lists\nQEMU's. PLUGIN.KEY=VALUE is for a plugin of the running migration,\n"
+            "throttle=RATE for the rate of that one.\n\n" CLI_TARGET_HELP,
             2, 100)) {
         return QMIG_OUTCOME_USAGE;
     }

@@ -124,6 +124,49 @@ set_timeout(QmigJob *job, const char *text, JsonObject *result, GError **error)
     return true;
 }
 
+/* "PLUGIN.KEY" of a pair that is a plugin's, else NULL. "throttle" is the short form of one. */
+static const char *
+plugin_key(const char *name)
+{
+    return strcmp(name, "throttle") == 0 ? "throttle.rate"
+           : strchr(name, '.') != NULL   ? name
+                                         : NULL;
+}
+
+static bool
+set_plugin(QmigJob *job, const char *key, const char *text, bool try, GError **error)
+{
+    if (job->proxy == NULL) {
+        return qmig_set_error(
+            error, QMIG_ERROR_STATE,
+            "%s: there are no plugins: the migration goes without proxy "
+            "(--direct)",
+            key);
+    }
+    return qmig_proxy_set(job->proxy, key, text, try, error);
+}
+
+/* What plugins are told, after all was found good. */
+static bool
+set_plugins(QmigJob *job, JsonObject *arguments, JsonObject *result, GError **error)
+{
+    json_object_object_foreach(arguments, name, value)
+    {
+        const char *key = plugin_key(name), *text = json_object_get_string(value);
+
+        if (key == NULL) {
+            continue;
+        }
+        if (!set_plugin(job, key, text, false, error)) {
+            return false;
+        }
+        g_autofree char *what = g_strdup_printf("%s = %s", key, text);
+        qmig_job_decide(job, what, "it was asked for at the control socket");
+        json_object_object_add(result, key, json_object_get(value));
+    }
+    return true;
+}
+
 /* All pairs that are QEMU's, understood: {name: value}. */
 static JsonObject *
 understand(QmigJob *job, JsonObject *arguments, GError **error)
@@ -138,6 +181,13 @@ understand(QmigJob *job, JsonObject *arguments, GError **error)
             uint64_t ms;
             if (!qmig_parse_duration(json_object_get_string(text), &ms, error)) {
                 g_prefix_error(error, "timeout: ");
+                return NULL;
+            }
+            continue;
+        }
+        if (plugin_key(name) != NULL) {
+            if (!set_plugin(job, plugin_key(name), json_object_get_string(text), true,
+                            error)) {
                 return NULL;
             }
             continue;
@@ -254,8 +304,9 @@ set(QmigJob *job, JsonObject *arguments, JsonObject *result, GError **error)
                                    "set for memory, but not for the disks: ");
         return false;
     }
-    return !json_object_object_get_ex(arguments, "timeout", &timeout) ||
-           set_timeout(job, json_object_get_string(timeout), result, error);
+    return set_plugins(job, arguments, result, error) &&
+           (!json_object_object_get_ex(arguments, "timeout", &timeout) ||
+            set_timeout(job, json_object_get_string(timeout), result, error));
 }
 
 /* ---- post-copy -------------------------------------------------------------------------- */

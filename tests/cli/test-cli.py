@@ -573,6 +573,38 @@ def proxy_ends_on_signals():
                 check(not os.listdir(path), f"no socket is left: {os.listdir(path)}")
 
 
+def proxy_reloads_its_limits():
+    """--limits: read at the begin and on SIGHUP; a bad file is told, and the proxy goes on."""
+    with scratch() as path:
+        limits = path / "limits"
+        args = (f"--listen=unix:{path}/in", f"--connect=unix:{path}/out", f"--limits={limits}")
+        Run("proxy", *args, "--plugin=throttle").expect(1, f"{limits}: No such file")
+        limits.write_text("# nothing yet\n\nthrottle.rate = fast\n")
+        Run("proxy", *args, "--plugin=throttle").expect(1, f"{limits}:3: plugin throttle: rate=fast")
+        limits.write_text("throttle.rate=1M\n")
+        Run("proxy", *args).expect(1, f"{limits}:1: plugin throttle is not in use here")
+        check(os.listdir(path) == ["limits"], f"no socket is left: {os.listdir(path)}")
+        with Proxy(*args, "--plugin=throttle") as proxy:
+            check(proxy.listening(), proxy.err)
+            for text, want in (
+                    ("throttle.rate = 2Gbit\n throttle.burst=1M", "limits read anew: 2\n"),
+                    ("throttle.rate\n", f"qmig proxy: {limits}:1: \"throttle.rate\", wanted "
+                                        "PLUGIN.KEY = VALUE; the old limits stay\n"),
+                    ("throttle.rate = 1\nstats.x = 1", f"qmig proxy: {limits}:2: plugin stats is "
+                                                       "not in use here"),
+                    ("throttle.rate = 1\n" * 9999, f"qmig proxy: {limits}: not a text of less"),
+                    ("throttle.rate = none\n", "limits read anew: 1\n")):
+                limits.write_text(text)
+                proxy.process.send_signal(signal.SIGHUP)
+                got = proxy.process.stderr.readline()
+                check(got.startswith(want), f"{got!r}, wanted {want!r}")
+            limits.unlink()
+            proxy.process.send_signal(signal.SIGHUP)
+            check("No such file" in proxy.process.stderr.readline(), "a missing file is told")
+            proxy.end(signal.SIGTERM)
+            check(proxy.code == 4, f"exit 4, got {proxy.code}: {proxy.err}")
+
+
 def proxy_records_nothing():
     """A capture never goes over something, and one without a connection leaves nothing."""
     with scratch() as path:
@@ -725,6 +757,7 @@ TESTS = [
     ("proxy: garbage from the source is exit 3, and no socket is left", proxy_refuses_garbage),
     ("proxy: a destination that is not there is exit 3 and named", proxy_names_lost_destination),
     ("proxy: SIGTERM, SIGINT and SIGHUP are exit 4, and no socket is left", proxy_ends_on_signals),
+    ("proxy: --limits is read again on SIGHUP, and a bad file is told", proxy_reloads_its_limits),
     ("proxy: tells the port the kernel chose", proxy_tells_its_port),
     ("proxy: --record wants a new place, and leaves none empty", proxy_records_nothing),
     ("stream replay: reads its input before it connects", replay_reads_its_input_first),

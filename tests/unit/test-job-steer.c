@@ -186,6 +186,10 @@ set_wrongly(QmigControlPeer *peer, World *w)
     assert_refused(peer, "set", "{\"no-such\":\"1\"}", "no-such");
     assert_refused(peer, "set", "{\"max-bandwidth\":\"5parsecs\"}", "parsecs");
     assert_refused(peer, "set", "{\"timeout\":\"soon\"}", "timeout");
+    assert_refused(peer, "set", "{\"throttle\":\"1M\"}",
+                   "throttle.rate: there are no plugins");
+    assert_refused(peer, "set", "{\"downtime-limit\":\"50ms\",\"stats.sample\":\"1\"}",
+                   "(--direct)");
     /* All or nothing. */
     assert_refused(peer, "set", "{\"downtime-limit\":\"50ms\",\"timeout\":\"soon\"}",
                    "timeout");
