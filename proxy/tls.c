@@ -10,8 +10,9 @@
  * gone. So the transport (a BIO of our own) never tells OpenSSL of an end or an error: it says
  * "try again", keeps what happened, and the caller of OpenSSL looks there first.
  *
- * No session tickets: nobody would read them on a multifd channel, and a socket that is closed
- * with bytes unread resets its connection, and takes what was on the way with it.
+ * No session tickets towards QEMU: nobody would read them on a multifd channel, and a socket that is
+ * closed with bytes unread resets its connection, and takes what was on the way with it. In the
+ * tunnel both ends read all the time.
  */
 #include "proxy/tls.h"
 
@@ -27,23 +28,31 @@
 
 enum {
     READ_AHEAD = 256 << 10, /* some records at once */
-    TLS_ALERT = 0x15,       /* RFC 8446: ContentType of a record */
+    /* Of the tunnel: what a stranger's handshake may take, and how long a ticket is good. */
+    TUNNEL_CHAIN_MAX = 16 << 10,
+    TUNNEL_TICKET_S = 600,
+    TLS_ALERT = 0x15, /* RFC 8446: ContentType of a record */
 };
 
 struct QmigTlsCreds {
+    gint refs;
     SSL_CTX *ctx;
     QmigPkiKind end;
+    bool for_tunnel;
+    pthread_mutex_t lock; /* guards the two below */
+    SSL_SESSION *ticket;  /* client: of the last server that gave one */
+    char *ticket_host;
     char *psk_user; /* NULL: certificates */
     GBytes *psk;
 };
 
 struct QmigTls {
-    const QmigTlsCreds *creds;
+    QmigTlsCreds *creds;
     char *peer, *host;
     int fd;
     pthread_mutex_t lock; /* guards all below */
     SSL *ssl;
-    bool heard;                  /* some bytes came */
+    uint64_t heard;              /* bytes that came */
     bool ended;                  /* the peer closed its half */
     int read_errno, write_errno; /* 0 = none yet */
     bool established;
@@ -64,7 +73,7 @@ transport_read(BIO *bio, char *buf, size_t len, size_t *done)
         n = recv(tls->fd, buf, len, 0);
     } while (n < 0 && errno == EINTR);
     if (n > 0) {
-        tls->heard = true;
+        tls->heard += (uint64_t)n;
         *done = (size_t)n;
         return 1;
     }
@@ -255,6 +264,8 @@ qmig_tls_creds_new(const char *dir, QmigPkiKind end, const char *psk_user, GErro
 {
     g_autoptr(QmigTlsCreds) creds = g_new0(QmigTlsCreds, 1);
 
+    creds->refs = 1;
+    pthread_mutex_init(&creds->lock, NULL);
     creds->end = end;
     creds->psk_user = g_strdup(psk_user);
     creds->ctx = SSL_CTX_new(end == QMIG_PKI_SERVER ? TLS_server_method()
@@ -280,14 +291,81 @@ qmig_tls_creds_new(const char *dir, QmigPkiKind end, const char *psk_user, GErro
     return g_steal_pointer(&creds);
 }
 
+QmigTlsCreds *
+qmig_tls_creds_ref(QmigTlsCreds *creds)
+{
+    g_atomic_int_inc(&creds->refs);
+    return creds;
+}
+
 void
 qmig_tls_creds_free(QmigTlsCreds *creds)
 {
-    if (creds != NULL) {
+    if (creds != NULL && g_atomic_int_dec_and_test(&creds->refs)) {
+        SSL_SESSION_free(creds->ticket);
+        g_free(creds->ticket_host);
+        pthread_mutex_destroy(&creds->lock);
         SSL_CTX_free(creds->ctx);
         g_clear_pointer(&creds->psk, g_bytes_unref);
         g_free(creds->psk_user);
         g_free(creds);
+    }
+}
+
+/* ---- the tunnel --------------------------------------------------------------------------- */
+
+/* OpenSSL has read a ticket. Return: 1: it is ours now. */
+static int
+keep_ticket(SSL *ssl, SSL_SESSION *ticket)
+{
+    QmigTls *tls = SSL_get_app_data(ssl);
+    QmigTlsCreds *creds = tls->creds;
+
+    pthread_mutex_lock(&creds->lock);
+    SSL_SESSION_free(creds->ticket);
+    creds->ticket = ticket;
+    g_free(creds->ticket_host);
+    creds->ticket_host = g_strdup(tls->host);
+    pthread_mutex_unlock(&creds->lock);
+    return 1;
+}
+
+/* A certificate is looked at when a ticket is given, not when one is shown: only to who was found to
+ * be of that name. */
+static void
+show_ticket(QmigTls *tls)
+{
+    QmigTlsCreds *creds = tls->creds;
+
+    pthread_mutex_lock(&creds->lock);
+    if (creds->ticket != NULL && g_strcmp0(creds->ticket_host, tls->host) == 0) {
+        SSL_set_session(tls->ssl, creds->ticket);
+    }
+    pthread_mutex_unlock(&creds->lock);
+}
+
+void
+qmig_tls_creds_for_tunnel(QmigTlsCreds *creds)
+{
+    static const unsigned char context[] = "qmig tunnel";
+
+    creds->for_tunnel = true;
+    SSL_CTX_set_min_proto_version(creds->ctx, TLS1_3_VERSION);
+    /* Until the peer is known; see handshake_locked(). */
+    SSL_CTX_set_default_read_buffer_len(creds->ctx, 0);
+    SSL_CTX_set_max_cert_list(creds->ctx, TUNNEL_CHAIN_MAX);
+    if (creds->psk_user != NULL) {
+        return; /* a key is shown as fast as a ticket */
+    }
+    SSL_CTX_clear_options(creds->ctx, SSL_OP_NO_TICKET);
+    if (creds->end == QMIG_PKI_SERVER) {
+        SSL_CTX_set_num_tickets(creds->ctx, 1);
+        SSL_CTX_set_timeout(creds->ctx, TUNNEL_TICKET_S);
+        SSL_CTX_set_session_id_context(creds->ctx, context, sizeof context);
+    } else {
+        SSL_CTX_set_session_cache_mode(creds->ctx, SSL_SESS_CACHE_CLIENT |
+                                                       SSL_SESS_CACHE_NO_INTERNAL);
+        SSL_CTX_sess_set_new_cb(creds->ctx, keep_ticket);
     }
 }
 
@@ -311,7 +389,8 @@ qmig_tls_new(const QmigTlsCreds *creds, int fd, const char *host, const char *pe
     QmigTls *tls = g_new0(QmigTls, 1);
     BIO *bio = BIO_new(transport());
 
-    tls->creds = creds;
+    /* Counting owners changes nothing of what is promised to be const. */
+    tls->creds = qmig_tls_creds_ref((QmigTlsCreds *)(uintptr_t)creds);
     tls->fd = fd;
     tls->peer = g_strdup(peer);
     tls->host = g_strdup(host);
@@ -329,6 +408,9 @@ qmig_tls_new(const QmigTlsCreds *creds, int fd, const char *host, const char *pe
         if (host != NULL && creds->psk_user == NULL) {
             expect_host(tls);
         }
+        if (creds->for_tunnel) {
+            show_ticket(tls);
+        }
     }
     return tls;
 }
@@ -337,8 +419,14 @@ void
 qmig_tls_free(QmigTls *tls)
 {
     if (tls != NULL) {
+        if (tls->creds->for_tunnel && tls->established) {
+            /* A connection that broke off without farewell is no reason to forget its ticket:
+             * the next one is wanted for just that. Frames tell by themselves when all was said. */
+            SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+        }
         SSL_free(tls->ssl);
         pthread_mutex_destroy(&tls->lock);
+        qmig_tls_creds_free(tls->creds);
         g_clear_error(&tls->verify_error);
         g_free(tls->peer);
         g_free(tls->host);
@@ -459,7 +547,7 @@ transport_is_well(QmigTls *tls, GError **error)
     if (!tls->ended) {
         return true;
     }
-    return tls->heard
+    return tls->heard > 0
                ? qmig_set_error(
                      error, QMIG_ERROR_TLS,
                      "TLS handshake with %s: it closed the connection: it does "
@@ -481,6 +569,11 @@ handshake_locked(QmigTls *tls, short *events, GError **error)
     result = SSL_do_handshake(tls->ssl);
     if (result == 1) {
         tls->established = true;
+        if (tls->creds->for_tunnel) {
+            /* A larger one is made for what comes; with bytes in it, it is left for now. */
+            SSL_set_default_read_buffer_len(tls->ssl, READ_AHEAD);
+            (void)!SSL_free_buffers(tls->ssl);
+        }
         return QMIG_TLS_DONE;
     }
     what = SSL_get_error(tls->ssl, result);
@@ -591,6 +684,56 @@ qmig_tls_write(QmigTls *tls, const void *buf, size_t len, short *events, GError 
     }
     pthread_mutex_unlock(&tls->lock);
     return done > 0 ? (ssize_t)done : why;
+}
+
+uint64_t
+qmig_tls_bytes_heard(QmigTls *tls)
+{
+    pthread_mutex_lock(&tls->lock);
+    uint64_t bytes = tls->heard;
+    pthread_mutex_unlock(&tls->lock);
+    return bytes;
+}
+
+bool
+qmig_tls_was_resumed(QmigTls *tls)
+{
+    pthread_mutex_lock(&tls->lock);
+    bool resumed = tls->creds->psk_user == NULL && SSL_session_reused(tls->ssl) != 0;
+    pthread_mutex_unlock(&tls->lock);
+    return resumed;
+}
+
+static bool
+is_allowed(const char *const *names, const char *const *patterns)
+{
+    for (size_t i = 0; names[i] != NULL; i++) {
+        for (size_t j = 0; patterns[j] != NULL; j++) {
+            if (g_pattern_match_simple(patterns[j], names[i])) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool
+qmig_tls_check_name(QmigTls *tls, const char *const *patterns, GError **error)
+{
+    g_auto(GStrv) names = NULL;
+
+    pthread_mutex_lock(&tls->lock);
+    X509 *cert = SSL_get0_peer_certificate(tls->ssl);
+    names = cert != NULL ? qmig_x509_names(cert) : g_new0(char *, 1);
+    pthread_mutex_unlock(&tls->lock);
+    if (is_allowed((const char *const *)names, patterns)) {
+        return true;
+    }
+    g_autofree char *text = g_strjoinv(", ", names);
+    g_autofree char *wanted = g_strjoinv(", ", (char **)(uintptr_t)patterns);
+    return qmig_set_error(error, QMIG_ERROR_TLS,
+                          "%s's certificate is for %s, allowed is %s", tls->peer,
+                          text[0] != '\0' ? text : "nobody", wanted);
 }
 
 bool

@@ -27,10 +27,23 @@ typedef struct QmigTlsCreds QmigTlsCreds;
  */
 QmigTlsCreds *qmig_tls_creds_new(const char *dir, QmigPkiKind end, const char *psk_user,
                                  GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* One more owner: connections may outlive their credentials' place. Threads: any. */
+QmigTlsCreds *qmig_tls_creds_ref(QmigTlsCreds *creds);
+/* One owner less. */
 void qmig_tls_creds_free(QmigTlsCreds *creds);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigTlsCreds, qmig_tls_creds_free)
 
-/* One connection. Its reader and its writer may be different threads. */
+/**
+ * qmig_tls_creds_for_tunnel() - these are for connections between two qmigs
+ *
+ * TLS 1.3 alone. With certificates sessions are resumed: a client that comes again, with the same
+ * credentials to the same name, is known by the ticket it was given, for ten minutes; a server that
+ * reads its credentials again forgets all tickets. What a server takes of a stranger is bounded more
+ * tightly. Before their first connection.
+ */
+void qmig_tls_creds_for_tunnel(QmigTlsCreds *creds);
+
+/* One connection. Its reader and its writer may be different threads. It owns its credentials, too. */
 typedef struct QmigTls QmigTls;
 
 /**
@@ -85,6 +98,22 @@ bool qmig_tls_was_closed(QmigTls *tls);
 /* Say farewell, after what was written before; nothing can be written afterwards. A peer that is
  * gone does not hear it. */
 void qmig_tls_close(QmigTls *tls, QmigDeadline deadline, const QmigCancel *cancel);
+
+/* Bytes that came, of the transport. Threads: any. */
+uint64_t qmig_tls_bytes_heard(QmigTls *tls);
+
+/**
+ * qmig_tls_check_name() - is one of the names in the peer's certificate allowed?
+ * @patterns: as of g_pattern_match_simple(); null-terminated
+ *
+ * Names are the common name, DNS names and IP addresses. After the handshake. Errors: TLS, with the
+ * names.
+ */
+bool qmig_tls_check_name(QmigTls *tls, const char *const *patterns,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* The handshake needed no certificates: the peer came with a ticket of an earlier one. */
+bool qmig_tls_was_resumed(QmigTls *tls);
 
 /* "TLSv1.3, TLS_AES_256_GCM_SHA384". (transfer full) */
 char *qmig_tls_describe(QmigTls *tls);

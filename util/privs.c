@@ -6,7 +6,9 @@
 
 #include <cap-ng.h>
 #include <errno.h>
+#include <pwd.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 bool
 qmig_privs_drop(bool keep_file_access, GError **error)
@@ -32,4 +34,36 @@ qmig_privs_drop(bool keep_file_access, GError **error)
         return qmig_set_error(error, QMIG_ERROR_IO, "capabilities: cannot be given up");
     }
     return true;
+}
+
+bool
+qmig_privs_become(const char *user, GError **error)
+{
+    const struct passwd *entry;
+    int number;
+
+    errno = 0;
+    entry = getpwnam(user);
+    if (entry == NULL) {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG, "user \"%s\": %s", user,
+                              errno != 0 ? g_strerror(errno)
+                                         : "there is none of that name");
+    }
+    if (entry->pw_uid == 0) {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "user \"%s\" is root, wanted an ordinary one", user);
+    }
+    if (geteuid() != 0) {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "user \"%s\": only root can become another user", user);
+    }
+    capng_clear(CAPNG_SELECT_BOTH);
+    number = capng_change_id((int)entry->pw_uid, (int)entry->pw_gid,
+                             (capng_flags_t)(CAPNG_INIT_SUPP_GRP | CAPNG_CLEAR_BOUNDING));
+    if (number < 0) {
+        return qmig_set_error(error, QMIG_ERROR_IO,
+                              "user \"%s\": cannot be changed to (libcap-ng: %d)", user,
+                              number);
+    }
+    return qmig_privs_drop(false, error);
 }

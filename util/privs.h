@@ -17,4 +17,14 @@
  */
 bool qmig_privs_drop(bool keep_file_access, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/**
+ * qmig_privs_become() - be an ordinary user from now on, with its groups and without any capability
+ * @user: a name of the user database; root is refused
+ *
+ * No way leads back: bounding set and no_new_privs see to that. For root only; what only root may
+ * open must be open. Threads: before any thread is started. Errors: CONFIG (no such user, not
+ * root), IO.
+ */
+bool qmig_privs_become(const char *user, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 #endif

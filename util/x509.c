@@ -4,12 +4,15 @@
 
 #include "util/error.h"
 
+#include <arpa/inet.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <string.h>
 #include <time.h>
 
 enum {
+    NAMES_MAX = 64,       /* of a certificate, looked at */
+    NAME_MAX_BYTES = 255, /* of one */
     PSK_FILE_MAX = 1 << 20,
     PSK_BITS_MAX = 64 * 8, /* of a key; OpenSSL takes no longer ones */
 };
@@ -151,6 +154,74 @@ qmig_x509_info(X509 *cert, QmigX509Info *info)
         .until = seconds_of(X509_get0_notAfter(cert)),
         .is_ca = X509_check_ca(cert) > 0,
     };
+}
+
+/* One name of a certificate; one that could look like another is none. */
+static void
+add_name(GPtrArray *names, const void *data, int len)
+{
+    g_autofree char *name = NULL;
+
+    if (len <= 0 || len > NAME_MAX_BYTES || names->len >= NAMES_MAX ||
+        memchr(data, '\0', (size_t)len) != NULL) {
+        return;
+    }
+    name = g_strndup(data, (gsize)len);
+    for (const char *p = name; *p != '\0'; p++) {
+        if (!g_ascii_isprint(*p)) {
+            return;
+        }
+    }
+    g_ptr_array_add(names, g_steal_pointer(&name));
+}
+
+static void
+add_address(GPtrArray *names, const ASN1_OCTET_STRING *address)
+{
+    int family = ASN1_STRING_length(address) == 4 ? AF_INET : AF_INET6;
+    char text[INET6_ADDRSTRLEN];
+
+    if ((ASN1_STRING_length(address) == 4 || ASN1_STRING_length(address) == 16) &&
+        inet_ntop(family, ASN1_STRING_get0_data(address), text, sizeof text) != NULL) {
+        add_name(names, text, (int)strlen(text));
+    }
+}
+
+static void
+add_common_names(GPtrArray *names, const X509_NAME *subject)
+{
+    for (int at = -1;
+         (at = X509_NAME_get_index_by_NID(subject, NID_commonName, at)) >= 0;) {
+        const X509_NAME_ENTRY *entry = X509_NAME_get_entry(subject, at);
+        unsigned char *text = NULL;
+        int len = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(entry));
+
+        add_name(names, text, len);
+        OPENSSL_free(text);
+    }
+}
+
+char **
+qmig_x509_names(X509 *cert)
+{
+    GENERAL_NAMES *list = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+
+    add_common_names(names, X509_get_subject_name(cert));
+    for (int i = 0; i < sk_GENERAL_NAME_num(list); i++) {
+        int type = 0;
+        const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(list, i),
+                                                           &type);
+
+        if (type == GEN_DNS) {
+            add_name(names, ASN1_STRING_get0_data(value), ASN1_STRING_length(value));
+        } else if (type == GEN_IPADD) {
+            add_address(names, value);
+        }
+    }
+    GENERAL_NAMES_free(list);
+    g_ptr_array_add(names, NULL);
+    return (char **)g_ptr_array_free(g_steal_pointer(&names), FALSE);
 }
 
 void

@@ -27,6 +27,10 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QmigX509Info, qmig_x509_info_clear)
 /* @info: (out) overwritten. */
 void qmig_x509_info(X509 *cert, QmigX509Info *info);
 
+/* Whom it is for: common names, DNS names, IP addresses; printable, each at most 255 bytes, at most 64
+ * of them. (transfer full) g_strfreev() */
+char **qmig_x509_names(X509 *cert);
+
 /* "2026-11-21 12:00 UTC" (transfer full) */
 char *qmig_x509_format_time(int64_t seconds);
 
