@@ -7,6 +7,7 @@
 #include "compress/codec.h"
 #include "compress/inflate.h"
 #include "compress/xbzrle.h"
+#include "proxy/link/pack.h"
 #include "save/record.h"
 #include "save/writer.h"
 #include "tests/fuzz/thin.h"
@@ -84,6 +85,12 @@ save_samples(void)
     save_array("decoder", "sample-colo", sample_colo());
     save_array("decoder", "sample-bare", sample_bare());
     save_array("decoder", "terabytes-discarded", terabytes_discarded());
+    save_array("link-pack", "sample-precopy", sample_precopy());
+    save_array("link-pack", "sample-postcopy", sample_postcopy());
+    save_array("link-pack", "sample-sections", sample_sections());
+    save_array("link-pack", "sample-mapped-ram", sample_mapped_ram());
+    save_array("link-pack", "sample-colo", sample_colo());
+    save_array("link-pack", "sample-recovery", sample_recovery());
     save_array("recovery", "sample", sample_recovery());
     save_array("preempt", "sample", sample_preempt());
 }
@@ -292,6 +299,47 @@ save_save_files(void)
     }
 }
 
+/* Twice the same pages, the second time a little different: all ops. As fuzz-link-batch.c takes
+ * them. */
+static void
+save_batches(void)
+{
+    QmigPackConfig config = { .cache_size = 128 << 10 };
+    g_autoptr(GByteArray) stream = mostly_zero();
+    g_autoptr(QmigPack) p = qmig_pack_new(&config, NULL);
+    g_autoptr(QmigCancel) now = qmig_cancel_new();
+    GByteArray *out = g_byte_array_new();
+    size_t end = stream->len - 1;
+    uint8_t buf[QMIG_PACK_BATCH_MIN];
+    ssize_t n;
+
+    g_byte_array_set_size(stream, (guint)end);
+    for (unsigned round = 0; round < 3; round++) {
+        put_part(stream, 0x02, 2);
+        for (unsigned i = 0; i < 4; i++) {
+            put_be64(stream, i * 4096 | 0x08);
+            put_cstr(stream, "pc.ram");
+            put_pattern(stream, 4096, i / 2);
+            stream->data[stream->len - 1 - round * 50] = 0x99;
+        }
+        put_be64(stream, 5 * 4096 | 0x40 | 0x20);
+        put_u8(stream, 1);
+        put_be16(stream, 0);
+        put_be64(stream, 0x10);
+        put_footer(stream, 2);
+    }
+    qmig_cancel_raise(now);
+    for (size_t at = 0; at < stream->len; at += 4000) {
+        g_assert_true(
+            qmig_pack_put(p, stream->data + at, MIN(4000, stream->len - at), NULL, NULL));
+        while ((n = qmig_pack_take(p, buf, sizeof buf, now, NULL)) > 0) {
+            put_be16(out, (uint16_t)n);
+            g_byte_array_append(out, buf, (guint)n);
+        }
+    }
+    save_array("link-batch", "all-ops", out);
+}
+
 /* Main and a multifd channel, as fuzz-capture.c takes them. */
 static void
 save_captures(void)
@@ -391,6 +439,7 @@ main(int argc, char **argv)
     save_continuous();
     save_save_files();
     save_captures();
+    save_batches();
     save_timelines();
     save_texts();
     g_hash_table_unref(saved);
