@@ -285,24 +285,38 @@ qmig_socket_read(int fd, void *buf, size_t len, QmigDeadline deadline,
 }
 
 bool
-qmig_socket_write_all(int fd, const void *buf, size_t len, QmigDeadline deadline,
-                      const QmigCancel *cancel, GError **error)
+qmig_socket_writev_all(int fd, const struct iovec *iov, size_t n, QmigDeadline deadline,
+                       const QmigCancel *cancel, GError **error)
 {
-    const char *p = buf;
+    size_t done = 0; /* bytes of iov[0] */
 
-    while (len > 0) {
-        ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
+    while (n > 0) {
+        struct iovec rest = { (uint8_t *)iov->iov_base + done, iov->iov_len - done };
+        /* A piece that was cut goes alone, so that the caller's array need not be copied. */
+        struct msghdr msg = { .msg_iov = done > 0 ? &rest : (struct iovec *)iov,
+                              .msg_iovlen = done > 0 ? 1 : n };
+        ssize_t sent = sendmsg(fd, &msg, MSG_NOSIGNAL);
 
-        if (n >= 0) {
-            p += n;
-            len -= (size_t)n;
-        } else if (errno == EAGAIN) {
+        if (sent < 0 && errno == EAGAIN) {
             if (!qmig_wait_fd(fd, POLLOUT, deadline, cancel, error)) {
                 return false;
             }
-        } else if (errno != EINTR) {
+        } else if (sent < 0 && errno != EINTR) {
             return qmig_set_error_errno(error, errno, "write");
+        }
+        for (done += sent > 0 ? (size_t)sent : 0; n > 0 && done >= iov->iov_len; n--) {
+            done -= iov->iov_len;
+            iov++;
         }
     }
     return true;
+}
+
+bool
+qmig_socket_write_all(int fd, const void *buf, size_t len, QmigDeadline deadline,
+                      const QmigCancel *cancel, GError **error)
+{
+    struct iovec iov = { (void *)buf, len };
+
+    return qmig_socket_writev_all(fd, &iov, 1, deadline, cancel, error);
 }

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /**
  * qmig_socket_connect() - connect to @address
@@ -61,5 +62,10 @@ ssize_t qmig_socket_read(int fd, void *buf, size_t len, QmigDeadline deadline,
 bool qmig_socket_write_all(int fd, const void *buf, size_t len, QmigDeadline deadline,
                            const QmigCancel *cancel,
                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* The same of several pieces. */
+bool qmig_socket_writev_all(int fd, const struct iovec *iov, size_t n,
+                            QmigDeadline deadline, const QmigCancel *cancel,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 #endif

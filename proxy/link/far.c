@@ -196,20 +196,25 @@ connect_on(Session *s, const QmigAddress *address, GError **error)
 static void
 note_reason(Session *s, const char *reason)
 {
-    if (reason != NULL) {
-        pthread_mutex_lock(&s->lock);
-        g_free(s->last_reason);
-        s->last_reason = g_strdup(reason);
-        pthread_mutex_unlock(&s->lock);
-    }
+    pthread_mutex_lock(&s->lock);
+    g_free(s->last_reason);
+    s->last_reason = g_strdup(reason);
+    pthread_mutex_unlock(&s->lock);
 }
 
 static void
-pump_ended(void *data, const char *reason)
+pump_broke(void *data, const char *reason)
 {
     Carried *c = data;
 
     note_reason(c->session, reason);
+}
+
+static void
+pump_ended(void *data)
+{
+    Carried *c = data;
+
     g_atomic_int_set(&c->ended, 1);
 }
 
@@ -223,7 +228,8 @@ turn_down(Carried *c, const GError *error)
     buf->len = (uint32_t)len;
     (void)!qmig_link_stream_write(c->stream, QMIG_FRAME_RESET, buf, NULL);
     qmig_link_stream_free(c->stream);
-    pump_ended(c, error->message);
+    pump_broke(c, error->message);
+    pump_ended(c);
 }
 
 static bool
@@ -248,12 +254,19 @@ connect_thread(void *data)
     Carried *c = data;
     const QmigLinkOpen *open = qmig_link_stream_open(c->stream);
     g_autoptr(GError) error = NULL;
+    g_autoptr(QmigUnpack) unpack = NULL;
+    bool is_main = open->kind == QMIG_STREAM_MIGRATION && open->index == 0;
     int fd = -1;
 
-    if (connect_stream(c, &fd, &error)) {
+    if (is_main) {
+        unpack = qmig_unpack_new(c->session->agreed.cache_size, &error);
+    }
+    if ((!is_main || unpack != NULL) && connect_stream(c, &fd, &error)) {
         QmigPumpConfig config = { .fd = fd,
+                                  .unpack = g_steal_pointer(&unpack),
                                   .stream = c->stream,
                                   .started = pump_started,
+                                  .broke = pump_broke,
                                   .ended = pump_ended,
                                   .data = c };
         c->pump = qmig_pump_start(&config);

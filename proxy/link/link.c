@@ -159,30 +159,58 @@ has_room(const QmigLinkStream *s, uint32_t len)
             s->in_flight + cost_of(len) <= link->config.agreed.window);
 }
 
+/* With the lock held. Return: false with @error set when there will be no room any more. */
+static bool
+wait_room(QmigLinkStream *s, uint32_t len, GError **error)
+{
+    QmigLink *link = s->link;
+
+    while (!is_over(link) && !s->interrupted && !has_room(s, len)) {
+        pthread_cond_wait(&link->room, &link->lock);
+    }
+    if (is_over(link)) {
+        return set_over(link, error);
+    }
+    return !s->interrupted ||
+           qmig_set_error(error, QMIG_ERROR_CANCELLED, "the stream has been left");
+}
+
+uint64_t
+qmig_link_stream_rate(QmigLinkStream *s)
+{
+    pthread_mutex_lock(&s->link->lock);
+    uint64_t rate = (uint64_t)s->link->chooser.rate;
+    pthread_mutex_unlock(&s->link->lock);
+    return rate;
+}
+
+bool
+qmig_link_stream_wait_room(QmigLinkStream *s, GError **error)
+{
+    pthread_mutex_lock(&s->link->lock);
+    bool ok = wait_room(s, QMIG_FRAME_PAYLOAD_MAX, error);
+    pthread_mutex_unlock(&s->link->lock);
+    return ok;
+}
+
 bool
 qmig_link_stream_write(QmigLinkStream *s, QmigFrameType type, QmigBuf *buf,
                        GError **error)
 {
     QmigLink *link = s->link;
-    bool ok = true;
+    g_autoptr(QmigBuf) owned = buf;
     bool waits = type == QMIG_FRAME_DATA || type == QMIG_FRAME_BATCH;
 
     pthread_mutex_lock(&link->lock);
-    while (waits && !is_over(link) && !s->interrupted &&
-           !has_room(s, buf != NULL ? buf->len : 0)) {
-        pthread_cond_wait(&link->room, &link->lock);
-    }
-    if (is_over(link)) {
-        ok = set_over(link, error);
-    } else if (s->interrupted && waits) {
-        ok = qmig_set_error(error, QMIG_ERROR_CANCELLED, "the stream has been left");
-    } else if (!s->reset_sent && (!s->end_sent || type == QMIG_FRAME_RESET)) {
+    bool ok = waits           ? wait_room(s, buf != NULL ? buf->len : 0, error)
+              : is_over(link) ? set_over(link, error)
+                              : true;
+    if (ok && !s->reset_sent && (!s->end_sent || type == QMIG_FRAME_RESET)) {
         s->end_sent = !waits;
         s->reset_sent = type == QMIG_FRAME_RESET;
-        enqueue(s, (uint8_t)type, g_steal_pointer(&buf));
+        enqueue(s, (uint8_t)type, g_steal_pointer(&owned));
     }
     pthread_mutex_unlock(&link->lock);
-    qmig_buf_unref(buf);
     return ok;
 }
 

@@ -114,6 +114,12 @@ const QmigLinkOpen *qmig_link_stream_open(const QmigLinkStream *stream);
 bool qmig_link_stream_write(QmigLinkStream *stream, QmigFrameType type, QmigBuf *buf,
                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* Bytes a second the wire takes; 0: it never was what held us up. */
+uint64_t qmig_link_stream_rate(QmigLinkStream *stream);
+/* Wait until a frame would go into the queue at once: to make it no sooner. Errors: as write. */
+bool qmig_link_stream_wait_room(QmigLinkStream *stream,
+                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /**
  * qmig_link_stream_read() - the next frame, in order
  * @type: (out) DATA, BATCH, END or RESET; after END only RESET may come

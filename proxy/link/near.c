@@ -81,16 +81,21 @@ carried_free(void *data)
 /* ---- connections -------------------------------------------------------------------------- */
 
 static void
-pump_ended(void *data, const char *reason)
+pump_broke(void *data, const char *reason)
 {
     Carried *c = data;
 
-    if (reason != NULL) {
-        pthread_mutex_lock(&c->near->lock);
-        g_free(c->near->last_reason);
-        c->near->last_reason = g_strdup(reason);
-        pthread_mutex_unlock(&c->near->lock);
-    }
+    pthread_mutex_lock(&c->near->lock);
+    g_free(c->near->last_reason);
+    c->near->last_reason = g_strdup(reason);
+    pthread_mutex_unlock(&c->near->lock);
+}
+
+static void
+pump_ended(void *data)
+{
+    Carried *c = data;
+
     g_atomic_int_set(&c->ended, 1);
 }
 
@@ -120,7 +125,7 @@ carry(QmigNear *near, Forward *f, int fd)
     Carried *c = g_new0(Carried, 1);
     c->near = near;
     QmigPumpConfig config = {
-        .fd = fd, .stream = stream, .ended = pump_ended, .data = c
+        .fd = fd, .stream = stream, .broke = pump_broke, .ended = pump_ended, .data = c
     };
     pthread_mutex_lock(&near->lock);
     c->pump = qmig_pump_start(&config);
@@ -331,7 +336,8 @@ qmig_near_backlog(QmigNear *near)
     qmig_link_stats(near->link, &stats);
     pthread_mutex_lock(&near->lock);
     for (guint i = 0; i < near->carried->len; i++) {
-        pending += qmig_pump_pending(((Carried *)near->carried->pdata[i])->pump);
+        QmigPack *pack = qmig_pump_pack(((Carried *)near->carried->pdata[i])->pump);
+        pending += pack != NULL ? qmig_pack_pending(pack) : 0;
     }
     pthread_mutex_unlock(&near->lock);
     return pending + stats.unconsumed;

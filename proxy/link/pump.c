@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "proxy/link/pump.h"
 
+#include "stream/return-path.h"
 #include "util/error.h"
 #include "util/socket.h"
 
@@ -13,26 +14,27 @@ enum {
     PIECE = 256 << 10,
     /* After nobody read any more: for its last words. */
     LAST_WORDS_MS = 3000,
+    /* Bytes/s of a wire that is slower than the search for deltas and references. */
+    SMALL_BELOW = 400 << 20,
 };
 
 struct QmigPump {
     QmigPumpConfig config;
     QmigCancel *cancel;  /* ends both ways */
     QmigCancel *up_done; /* nothing more is read from fd */
-    GThread *threads[2];
+    GThread *threads[3];
     gint running, down_ended; /* atomic */
-    pthread_mutex_t lock;
-    char *reason; /* guarded by lock: the first that was not in order */
+    gint broken;              /* atomic */
+    QmigRpDecoder
+        *requests; /* (nullable) reads what the destination asks for, for pack */
 };
 
 static void
 not_in_order(QmigPump *p, const char *reason)
 {
-    pthread_mutex_lock(&p->lock);
-    if (p->reason == NULL) {
-        p->reason = g_strdup(reason);
+    if (g_atomic_int_compare_and_exchange(&p->broken, 0, 1)) {
+        p->config.broke(p->config.data, reason);
     }
-    pthread_mutex_unlock(&p->lock);
 }
 
 void
@@ -60,7 +62,7 @@ last_thread_leaves(QmigPump *p)
         /* Its memory is the session's: stop() may still come. */
         qmig_link_stream_free(p->config.stream);
         close(p->config.fd);
-        p->config.ended(p->config.data, p->reason);
+        p->config.ended(p->config.data);
     }
 }
 
@@ -91,6 +93,38 @@ make_frame(QmigBuf **piece, size_t n)
     return buf;
 }
 
+/* Return: false: it can go no further. */
+static bool
+pass_on(QmigPump *p, QmigBuf **piece, size_t n, GError **error)
+{
+    if (p->config.pack != NULL) {
+        return qmig_pack_put(p->config.pack, (*piece)->data, n, p->cancel, error);
+    }
+    return qmig_link_stream_write(p->config.stream, QMIG_FRAME_DATA, make_frame(piece, n),
+                                  error);
+}
+
+static void
+up_broke(QmigPump *p, const GError *error)
+{
+    if (!qmig_cancel_is_raised(p->cancel)) {
+        not_in_order(p, error->message);
+        (void)!send_reset(p, error->message);
+        break_off(p);
+    }
+}
+
+/* Nothing more goes up. */
+static void
+up_ended(QmigPump *p)
+{
+    qmig_cancel_raise(p->up_done);
+    if (g_atomic_int_get(&p->down_ended)) {
+        qmig_link_stream_interrupt(p->config.stream);
+    }
+    last_thread_leaves(p);
+}
+
 static void *
 up_thread(void *data)
 {
@@ -105,20 +139,65 @@ up_thread(void *data)
         }
         n = qmig_socket_read(p->config.fd, piece->data, PIECE, QMIG_DEADLINE_NEVER,
                              p->cancel, &error);
-    } while (n > 0 && qmig_link_stream_write(p->config.stream, QMIG_FRAME_DATA,
-                                             make_frame(&piece, (size_t)n), &error));
+    } while (n > 0 && pass_on(p, &piece, (size_t)n, &error));
+    if (n != 0) {
+        up_broke(p, error);
+    }
+    if (p->config.pack != NULL) {
+        /* What was taken goes out, then the end is told: by the thread that packs. */
+        qmig_pack_finish(p->config.pack);
+        last_thread_leaves(p);
+        return NULL;
+    }
     if (n == 0) {
         (void)!qmig_link_stream_write(p->config.stream, QMIG_FRAME_END, NULL, NULL);
-    } else if (!qmig_cancel_is_raised(p->cancel)) {
-        not_in_order(p, error->message);
-        (void)!send_reset(p, error->message);
-        break_off(p);
     }
-    qmig_cancel_raise(p->up_done);
-    if (g_atomic_int_get(&p->down_ended)) {
-        qmig_link_stream_interrupt(p->config.stream);
+    up_ended(p);
+    return NULL;
+}
+
+/* Deltas and references cost time, which a fast wire does not leave. */
+static void
+set_effort(QmigPump *p)
+{
+    uint64_t rate = qmig_link_stream_rate(p->config.stream);
+
+    qmig_pack_set_effort(p->config.pack, rate > 0 && rate < SMALL_BELOW ? QMIG_PACK_SMALL
+                                                                        : QMIG_PACK_FAST);
+}
+
+/* Batches are made when the session has room for them, no sooner: until then pages can still be
+ * replaced by newer ones. */
+static void *
+pack_thread(void *data)
+{
+    QmigPump *p = data;
+    g_autoptr(GError) error = NULL;
+    ssize_t n;
+
+    do {
+        if (!qmig_link_stream_wait_room(p->config.stream, &error)) {
+            n = -1;
+            break;
+        }
+        set_effort(p);
+        QmigBuf *buf = qmig_buf_new(QMIG_BATCH_MAX);
+        n = qmig_pack_take(p->config.pack, buf->data, buf->size, p->cancel, &error);
+        if (n <= 0) {
+            qmig_buf_unref(buf);
+        } else {
+            buf->len = (uint32_t)n;
+            n = qmig_link_stream_write(p->config.stream, QMIG_FRAME_BATCH, buf, &error)
+                    ? n
+                    : -1;
+        }
+    } while (n > 0);
+    if (n < 0) {
+        up_broke(p, error);
+    } else if (!g_atomic_int_get(&p->broken)) {
+        (void)!qmig_link_stream_write(p->config.stream, QMIG_FRAME_END, NULL, NULL);
     }
-    last_thread_leaves(p);
+    up_ended(p);
     return NULL;
 }
 
@@ -135,17 +214,67 @@ reader_left(QmigPump *p, const GError *error)
     break_off(p);
 }
 
+static bool
+write_pieces(void *self, const struct iovec *iov, size_t n, GError **error)
+{
+    QmigPump *p = self;
+
+    return qmig_socket_writev_all(p->config.fd, iov, n, QMIG_DEADLINE_NEVER, p->cancel,
+                                  error);
+}
+
+/* Pages that the destination asks for overtake others. */
+static void
+heed_requests(QmigPump *p, const QmigBuf *buf)
+{
+    QmigRpMessage msg;
+
+    if (p->requests == NULL) {
+        return;
+    }
+    qmig_rp_decoder_push(p->requests, buf->data, buf->len);
+    for (;;) {
+        QmigDecodeResult result = qmig_rp_decoder_next(p->requests, &msg, NULL);
+        if (result != QMIG_DECODE_EVENT) {
+            if (result != QMIG_DECODE_NEED_MORE) {
+                g_clear_pointer(&p->requests, qmig_rp_decoder_free);
+            }
+            return;
+        }
+        if (msg.type == QMIG_RP_REQ_PAGES || msg.type == QMIG_RP_REQ_PAGES_ID) {
+            qmig_pack_request(p->config.pack,
+                              msg.type == QMIG_RP_REQ_PAGES_ID ? msg.block : NULL,
+                              msg.offset, msg.length);
+        }
+    }
+}
+
+/* Return: false when nobody takes them, or they cannot be read. */
+static bool
+take_bytes(QmigPump *p, QmigFrameType type, const QmigBuf *buf, GError **error)
+{
+    if (type == QMIG_FRAME_DATA) {
+        struct iovec iov = { (void *)buf->data, buf->len };
+        heed_requests(p, buf);
+        return write_pieces(p, &iov, 1, error);
+    }
+    if (p->config.unpack == NULL) {
+        return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                              "the other side sent a batch where none may be");
+    }
+    return qmig_unpack_take(p->config.unpack, buf->data, buf->len, write_pieces, p,
+                            error);
+}
+
 /* Return: go on. */
 static bool
-take_frame(QmigPump *p, QmigFrameType type, QmigBuf *buf)
+take_frame(QmigPump *p, QmigFrameType type, const QmigBuf *buf)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *reason = NULL;
 
-    if (type == QMIG_FRAME_DATA) {
-        if (buf != NULL &&
-            !qmig_socket_write_all(p->config.fd, buf->data, buf->len, QMIG_DEADLINE_NEVER,
-                                   p->cancel, &error)) {
+    if (type == QMIG_FRAME_DATA || type == QMIG_FRAME_BATCH) {
+        if (buf != NULL && !take_bytes(p, type, buf, &error)) {
             reader_left(p, error);
             return false;
         }
@@ -157,13 +286,8 @@ take_frame(QmigPump *p, QmigFrameType type, QmigBuf *buf)
         /* A RESET may still come, as long as we have something to say. */
         return !qmig_cancel_is_raised(p->up_done);
     }
-    if (type == QMIG_FRAME_RESET) {
-        reason = buf != NULL ? g_strndup((const char *)buf->data, buf->len) : NULL;
-        not_in_order(p, reason != NULL ? reason : "broken off");
-    } else {
-        not_in_order(p, "the other side sent a batch where none may be");
-        (void)!send_reset(p, "a batch where none may be");
-    }
+    reason = buf != NULL ? g_strndup((const char *)buf->data, buf->len) : NULL;
+    not_in_order(p, reason != NULL ? reason : "broken off");
     break_off(p);
     return false;
 }
@@ -183,7 +307,7 @@ down_thread(void *data)
             break;
         }
         go_on = take_frame(p, type, buf);
-        if (go_on && !started && p->config.started != NULL && type == QMIG_FRAME_DATA) {
+        if (go_on && !started && p->config.started != NULL && buf != NULL) {
             started = true;
             p->config.started(p->config.data);
         }
@@ -204,18 +328,20 @@ qmig_pump_start(const QmigPumpConfig *config)
     p->config = *config;
     p->cancel = qmig_cancel_new();
     p->up_done = qmig_cancel_new();
-    pthread_mutex_init(&p->lock, NULL);
-    p->running = 2;
+    p->running = config->pack != NULL ? 3 : 2;
+    p->requests = config->pack != NULL ? qmig_rp_decoder_new() : NULL;
     p->threads[0] = g_thread_new("qmig-pump-up", up_thread, p);
     p->threads[1] = g_thread_new("qmig-pump-down", down_thread, p);
+    if (config->pack != NULL) {
+        p->threads[2] = g_thread_new("qmig-pump-pack", pack_thread, p);
+    }
     return p;
 }
 
-uint64_t
-qmig_pump_pending(const QmigPump *p)
+QmigPack *
+qmig_pump_pack(QmigPump *p)
 {
-    (void)p;
-    return 0;
+    return p->config.pack;
 }
 
 void
@@ -225,11 +351,14 @@ qmig_pump_free(QmigPump *p)
         return;
     }
     for (guint i = 0; i < G_N_ELEMENTS(p->threads); i++) {
-        g_thread_join(p->threads[i]);
+        if (p->threads[i] != NULL) {
+            g_thread_join(p->threads[i]);
+        }
     }
+    g_clear_pointer(&p->requests, qmig_rp_decoder_free);
+    qmig_pack_free(p->config.pack);
+    qmig_unpack_free(p->config.unpack);
     qmig_cancel_free(p->cancel);
     qmig_cancel_free(p->up_done);
-    pthread_mutex_destroy(&p->lock);
-    g_free(p->reason);
     g_free(p);
 }

@@ -10,25 +10,31 @@
 #define QMIG_PROXY_LINK_PUMP_H
 
 #include "proxy/link/link.h"
+#include "proxy/link/pack.h"
+#include "proxy/link/unpack.h"
 
 typedef struct QmigPump QmigPump;
 
 typedef struct {
     int fd;                 /* non-blocking; taken over */
     QmigLinkStream *stream; /* taken over */
+    /* Main's pages. Near: what is read from @fd goes through @pack; far: batches through @unpack. */
+    QmigPack *pack;     /* (nullable) taken over */
+    QmigUnpack *unpack; /* (nullable) taken over */
     /* (nullable) The first bytes have been written to @fd. Called by a thread of the pump. */
     void (*started)(void *data);
-    /* Both ways have ended. Called by the last thread, which leaves then; @reason: why, if not in
-       order; (nullable). */
-    void (*ended)(void *data, const char *reason);
+    /* It breaks off, and why. Called by a thread of the pump, once, before @fd's peer sees it. */
+    void (*broke)(void *data, const char *reason);
+    /* Both ways have ended. Called by the last thread, which leaves then. */
+    void (*ended)(void *data);
     void *data;
 } QmigPumpConfig;
 
 QmigPump *qmig_pump_start(const QmigPumpConfig *config);
 /* End both ways at once; does not wait. Threads: any. */
 void qmig_pump_stop(QmigPump *pump);
-/* Bytes taken from @fd that are in no frame yet. Threads: any. */
-uint64_t qmig_pump_pending(const QmigPump *pump);
+/* Of main on the near side, as long as the pump lives. (nullable) */
+QmigPack *qmig_pump_pack(QmigPump *pump);
 /* Joins the threads. */
 void qmig_pump_free(QmigPump *pump);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigPump, qmig_pump_free)
