@@ -20,6 +20,22 @@ static const double enough = 0.97;
 /* Every so many frames a neighbour of the best is tried, to know how it would do now. */
 enum { EXPLORE_EVERY = 48 };
 
+static void
+allow_only(QmigChooser *c, const QmigChoice *fixed)
+{
+    bool found = false;
+
+    for (unsigned i = 0; i < QMIG_CHOICES; i++) {
+        const QmigChoice *choice = &table[i].choice;
+        if (choice->codec == fixed->codec &&
+            (fixed->level == 0 || choice->level <= fixed->level || !found)) {
+            c->first = found && fixed->level == 0 ? c->first : i;
+            c->last = i;
+            found = true;
+        }
+    }
+}
+
 void
 qmig_chooser_init(QmigChooser *c, const QmigChoice *fixed)
 {
@@ -27,10 +43,9 @@ qmig_chooser_init(QmigChooser *c, const QmigChoice *fixed)
     for (unsigned i = 0; i < QMIG_CHOICES; i++) {
         c->measures[i].speed = table[i].speed;
         c->measures[i].ratio = table[i].ratio;
-        if (fixed != NULL && table[i].choice.codec == fixed->codec &&
-            (fixed->level == 0 || table[i].choice.level <= fixed->level)) {
-            c->first = c->last = i;
-        }
+    }
+    if (fixed != NULL) {
+        allow_only(c, fixed);
     }
 }
 

@@ -34,7 +34,7 @@ typedef struct {
     int level;
 } QmigChoice;
 
-/* @fixed: only this codec (and level), or NULL for all. */
+/* @fixed: only this codec, of the level next below (0: of any), or NULL for all. */
 void qmig_chooser_init(QmigChooser *c, const QmigChoice *fixed);
 /* Return: which of the choices. */
 unsigned qmig_chooser_pick(QmigChooser *c);

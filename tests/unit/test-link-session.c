@@ -95,21 +95,10 @@ read_stream(void *data)
     return NULL;
 }
 
-/* Both ways at once, on several streams, while connections break all the time. */
+/* Open the streams, and find them again over there. */
 static void
-check_breaks(QmigLinkCodec codec)
+open_streams(QmigLink *near, QmigLink *far, QmigLinkStream **here, QmigLinkStream **there)
 {
-    g_autoptr(QmigLink) near = new_link(true, 20000, codec);
-    g_autoptr(QmigLink) far = new_link(false, 20000, codec);
-    QmigLinkStream *there[N_STREAMS], *here[N_STREAMS];
-    GThread *threads[4 * N_STREAMS];
-    QmigLinkStats stats;
-    GRand *rand = g_rand_new_with_seed(1);
-    unsigned n = 0, breaks = 0;
-
-    for (unsigned i = 0; i < N_WIRES; i++) {
-        join_sides(near, far, i);
-    }
     for (unsigned i = 0; i < N_STREAMS; i++) {
         QmigLinkOpen open = { .kind = QMIG_STREAM_MIGRATION,
                               .group = 3,
@@ -126,29 +115,54 @@ check_breaks(QmigLinkCodec codec)
         g_assert_cmpint(open->urgent, ==, open->index == 2);
         there[open->index] = s;
     }
+}
+
+/* Break connections, and make new ones; at last all stand. */
+static void
+break_connections(QmigLink *near, QmigLink *far, unsigned times)
+{
+    GRand *rand = g_rand_new_with_seed(1);
+    QmigLinkStats stats;
+    unsigned breaks = 0;
+
+    do {
+        int missing = qmig_link_missing_wire(near);
+        /* None is missing: replace one by another of its number. */
+        int fd = missing >= 0     ? join_sides(near, far, (unsigned)missing)
+                 : breaks < times ? join_sides(near, far, breaks % N_WIRES)
+                                  : -1;
+        g_usleep((gulong)g_rand_int_range(rand, 0, 20000));
+        if (fd >= 0 && breaks < times) {
+            (void)shutdown(fd, SHUT_RDWR);
+            breaks++;
+        }
+        qmig_link_stats(far, &stats);
+    } while (breaks < times || stats.wires < N_WIRES);
+    g_rand_free(rand);
+}
+
+/* Both ways at once, on several streams, while connections break all the time. */
+static void
+check_breaks(QmigLinkCodec codec)
+{
+    g_autoptr(QmigLink) near = new_link(true, 20000, codec);
+    g_autoptr(QmigLink) far = new_link(false, 20000, codec);
+    QmigLinkStream *there[N_STREAMS], *here[N_STREAMS];
+    GThread *threads[4 * N_STREAMS];
+    QmigLinkStats stats;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < N_WIRES; i++) {
+        join_sides(near, far, i);
+    }
+    open_streams(near, far, here, there);
     for (unsigned i = 0; i < N_STREAMS; i++) {
         threads[n++] = g_thread_new("w", write_stream, here[i]);
         threads[n++] = g_thread_new("w", write_stream, there[i]);
         threads[n++] = g_thread_new("r", read_stream, here[i]);
         threads[n++] = g_thread_new("r", read_stream, there[i]);
     }
-    do {
-        int missing = qmig_link_missing_wire(near);
-        if (missing >= 0) {
-            int fd = join_sides(near, far, (unsigned)missing);
-            g_usleep((gulong)g_rand_int_range(rand, 0, 20000));
-            if (breaks < 60) {
-                (void)shutdown(fd, SHUT_RDWR);
-                breaks++;
-            }
-        } else if (breaks < 60) {
-            /* Replaced by another of its number. */
-            (void)shutdown(join_sides(near, far, breaks % N_WIRES), SHUT_RDWR);
-            breaks++;
-        }
-        g_usleep(1000);
-        qmig_link_stats(far, &stats);
-    } while (breaks < 60 || stats.wires < N_WIRES);
+    break_connections(near, far, 60);
     for (unsigned i = 0; i < n; i++) {
         g_thread_join(threads[i]);
     }
@@ -161,7 +175,6 @@ check_breaks(QmigLinkCodec codec)
         qmig_link_stream_free(here[i]);
         qmig_link_stream_free(there[i]);
     }
-    g_rand_free(rand);
 }
 
 static void
