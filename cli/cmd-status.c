@@ -2,6 +2,7 @@
 /* qmig status [TARGET]: of a running qmig, of a QEMU, or the list of all that run. */
 #include "cli/cli.h"
 #include "cli/reach.h"
+#include "cli/status-tunnel.h"
 #include "qmp/knobs.h"
 #include "util/error.h"
 #include "util/units.h"
@@ -265,9 +266,12 @@ show_status(const CliReach *reach, bool *again, GError **error)
     qmig_migration_info_parse(&info, reply);
     *again = arg_watch && (reach->peer != NULL || (info.status != QMIG_STATUS_NONE &&
                                                    !qmig_status_is_final(info.status)));
+    g_autoptr(JsonObject) object = new_status(reach, state, running, reply, status);
     if (arg_json) {
-        g_autoptr(JsonObject) object = new_status(reach, state, running, reply, status);
         print_object(object);
+    } else if (cli_is_tunnel(object)) {
+        cli_print_tunnel_whole(object);
+        printf("%s", arg_watch ? "\n" : "");
     } else if (reach->peer != NULL) {
         print_job(reach->peer, status);
         printf("%s", arg_watch ? "\n" : "");
@@ -302,6 +306,10 @@ print_entry(JsonObject *entry)
     JsonObject *status = qmig_json_get(qmig, "status", json_type_object);
     const char *name = qmig_json_string(job, "guest");
 
+    if (cli_is_tunnel(entry)) {
+        cli_print_tunnel(entry);
+        return;
+    }
     printf("%-20s %-11s %3" G_GINT64_FORMAT " %%  %s -> %s\n",
            name != NULL && name[0] != '\0' ? name : "-",
            qmig_json_string(status, "phase"),
@@ -330,7 +338,7 @@ list_all(void)
         print_entry(json_object_array_get_idx(list, i));
     }
     if (json_object_array_length(list) == 0) {
-        printf("no qmig migrate of this user is running\n");
+        printf("no qmig migrate and no tunnel of this user is running\n");
     }
     return 0;
 }

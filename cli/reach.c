@@ -30,6 +30,9 @@ tell_absent(const char *target, GError **error)
         JsonObject *source = qmig_json_get(job, "source", json_type_object);
         const char *guest = qmig_json_string(job, "guest");
 
+        if (job == NULL) {
+            continue; /* a tunnel */
+        }
         g_string_append_printf(names, "%s%s%s%s", names->len > 0 ? ", " : "; there are ",
                                guest != NULL ? guest : "",
                                guest != NULL && guest[0] != '\0' ? " at " : "",

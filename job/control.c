@@ -505,7 +505,7 @@ control_new(void)
 }
 
 QmigControl *
-qmig_control_start(const char *path, GError **error)
+qmig_control_open_socket(const char *path, GError **error)
 {
     QmigControl *control = control_new();
     bool ok = true;
@@ -523,7 +523,23 @@ qmig_control_start(const char *path, GError **error)
         qmig_control_free(control);
         return NULL;
     }
+    return control;
+}
+
+void
+qmig_control_serve(QmigControl *control)
+{
     control->thread = g_thread_new("control", serve, control);
+}
+
+QmigControl *
+qmig_control_start(const char *path, GError **error)
+{
+    QmigControl *control = qmig_control_open_socket(path, error);
+
+    if (control != NULL) {
+        qmig_control_serve(control);
+    }
     return control;
 }
 

@@ -59,6 +59,11 @@ void qmig_control_sweep(const char *directory);
  */
 QmigControl *qmig_control_start(const char *path,
                                 GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* The same in two steps, for who gives up privileges between them: the socket is there, and nobody is
+ * served; then its thread is. Clients are this process's user as it is then, and root. */
+QmigControl *qmig_control_open_socket(const char *path,
+                                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void qmig_control_serve(QmigControl *control);
 /* Remove the socket; who watches is given a second to take what was published. */
 void qmig_control_free(QmigControl *control);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigControl, qmig_control_free)

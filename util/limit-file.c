@@ -64,23 +64,20 @@ take_line(QmigLimits *limits, char *line, unsigned number, GError **error)
         return true;
     }
     equals = strchr(line, '=');
-    if (equals != NULL) {
-        *equals = '\0';
-        g_strstrip(line);
-    }
-    dot = strchr(line, '.');
-    if (equals == NULL || dot == NULL) {
+    dot = equals != NULL ? memchr(line, '.', (size_t)(equals - line)) : NULL;
+    if (dot == NULL || dot == line) {
         return qmig_set_error(error, QMIG_ERROR_CONFIG,
-                              "%s: line %u: \"%s\", wanted OWNER.KEY = VALUE",
+                              "%s:%u: \"%s\", wanted PLUGIN.KEY or tunnel.KEY = VALUE",
                               limits->name, number, line);
     }
-    *dot = '\0';
-    char *value = g_strstrip(equals + 1);
+    *equals = *dot = '\0';
+    g_strchomp(dot + 1);
+    char *value = g_strchug(equals + 1);
     if (!is_name(line) || !is_name(dot + 1) || value[0] == '\0') {
         return qmig_set_error(
             error, QMIG_ERROR_CONFIG,
-            "%s: line %u: \"%s.%s\" = \"%s\", wanted OWNER.KEY = VALUE in "
-            "small letters, none empty",
+            "%s:%u: \"%s.%s\" = \"%s\", wanted PLUGIN.KEY or tunnel.KEY = "
+            "VALUE in small letters, none empty",
             limits->name, number, line, dot + 1, value);
     }
     QmigLimit *limit = g_new0(QmigLimit, 1);
@@ -119,25 +116,26 @@ qmig_limits_parse(const char *name, const char *text, GError **error)
 QmigLimits *
 qmig_limits_read(const char *path, GError **error)
 {
-    g_auto(QmigFd) fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    /* A pipe or device would keep its reader waiting. */
+    g_auto(QmigFd) fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     g_autofree char *text = g_malloc(QMIG_LIMITS_FILE_MAX + 1);
     size_t len = 0;
-    ssize_t n = fd < 0 ? -1 : 1;
+    ssize_t n = 0;
 
-    while (n > 0 && len <= QMIG_LIMITS_FILE_MAX) {
-        n = read(fd, text + len, QMIG_LIMITS_FILE_MAX + 1 - len);
-        len += n > 0 ? (size_t)n : 0;
+    while (fd >= 0 && len < QMIG_LIMITS_FILE_MAX &&
+           (n = read(fd, text + len, QMIG_LIMITS_FILE_MAX - len)) > 0) {
+        len += (size_t)n;
     }
-    if (n < 0) {
+    if (fd < 0 || n < 0) {
         qmig_set_error_errno(error, errno, "%s", path);
         return NULL;
     }
-    if (len > QMIG_LIMITS_FILE_MAX) {
-        qmig_set_error(error, QMIG_ERROR_LIMIT, "%s: more than %d bytes", path,
-                       QMIG_LIMITS_FILE_MAX);
+    text[len] = '\0';
+    if (len == QMIG_LIMITS_FILE_MAX || strlen(text) != len) {
+        qmig_set_error(error, QMIG_ERROR_LIMIT, "%s: not a text of less than %d bytes",
+                       path, QMIG_LIMITS_FILE_MAX);
         return NULL;
     }
-    text[len] = '\0';
     return qmig_limits_parse(path, text, error);
 }
 

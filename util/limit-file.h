@@ -3,7 +3,8 @@
  * A file of limits, read again while a program runs: lines
  *
  *     # a remark
- *     OWNER.KEY = VALUE
+ *     throttle.rate = 100MiB/s
+ *     tunnel.sessions = 4
  *
  * OWNER is "tunnel" or the name of a plugin. The last of several lines for one key counts.
  */

@@ -354,7 +354,7 @@ qmig_gate_new(const QmigGateConfig *config)
     g_mutex_init(&gate->lock);
     gate->refusals = qmig_refusals_new(config->log, config->data);
     gate->visitors = g_ptr_array_new_with_free_func(free_visitor);
-    gate->pool = g_thread_pool_new(admit, gate, ADMISSION_THREADS, FALSE, NULL);
+    gate->pool = g_thread_pool_new(admit, gate, ADMISSION_THREADS, TRUE, NULL);
     gate->thread = g_thread_new("gate", watch, gate);
     return gate;
 }

@@ -44,11 +44,12 @@ test_wrong_lines_are_named(void)
 {
     g_autofree char *long_text = g_strnfill(QMIG_LIMITS_LINES_MAX, '\n');
 
-    expect_error("a.b = c\ntunnel.rate 5", QMIG_ERROR_CONFIG, "f: line 2: ");
-    expect_error("rate = 5", QMIG_ERROR_CONFIG, "\"rate\", wanted OWNER.KEY = VALUE");
-    expect_error("tunnel.rate =", QMIG_ERROR_CONFIG, "line 1");
-    expect_error("tunnel. = 5", QMIG_ERROR_CONFIG, "line 1");
-    expect_error(".rate = 5", QMIG_ERROR_CONFIG, "line 1");
+    expect_error("a.b = c\ntunnel.rate 5", QMIG_ERROR_CONFIG, "f:2: \"tunnel.rate 5\", ");
+    expect_error("rate = 5", QMIG_ERROR_CONFIG,
+                 "f:1: \"rate = 5\", wanted PLUGIN.KEY or tunnel.KEY = VALUE");
+    expect_error("tunnel.rate =", QMIG_ERROR_CONFIG, "f:1: ");
+    expect_error("tunnel. = 5", QMIG_ERROR_CONFIG, "f:1: ");
+    expect_error(".rate = 5", QMIG_ERROR_CONFIG, "f:1: ");
     expect_error("tunnel.Rate = 5", QMIG_ERROR_CONFIG, "small letters");
     expect_error("tunnel.rate\xff = 5", QMIG_ERROR_CONFIG, "is no text");
     expect_error(long_text, QMIG_ERROR_LIMIT, "more than 1024 lines");

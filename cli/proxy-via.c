@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * qmig proxy --listen --via: the tunnel's end beside the source, for migrations that something else
+ * drives.
+ *
+ *     source -> [proxy with plugins, where there are any] -> near end == tunnel == far end -> destination
+ */
+#include "cli/cli.h"
+#include "cli/proxy-limits.h"
+#include "cli/proxy.h"
+#include "proxy/link/near.h"
+#include "util/error.h"
+#include "util/privs.h"
+#include "util/service.h"
+#include "util/units.h"
+
+#include <glib/gstdio.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum {
+    PORT = 7117, /* of the far end, unless said */
+    FAR_MAX = 16,
+    DEADLINE_MS = 120000,
+    CLOSE_MS = 10000,
+    LOOK_MS = 200,
+};
+
+static struct {
+    QmigAddress *far[FAR_MAX + 1];
+    QmigNear *near;
+    QmigProxy *proxy; /* (nullable) with the plugins */
+    QmigTlsCreds *tls;
+    QmigControl *control;
+    QmigAddress *listen, *there; /* `there` is nullable */
+    QmigAddress *entry;          /* where the near end listens */
+    char *private_dir;           /* of the socket between the two, if any */
+    CliProxyLimits limits;
+    uint32_t deadline_ms;
+    bool was_used; /* a migration has begun to pass */
+} this;
+
+/* ---- what was asked for ----------------------------------------------------------------------- */
+
+/* HOST, HOST:PORT, [V6], [V6]:PORT, or a whole address. */
+static QmigAddress *
+parse_far(const char *text, GError **error)
+{
+    g_autofree char *full = NULL;
+    const char *colon = strrchr(text, ':'), *bracket = strrchr(text, ']');
+
+    if (text[0] == '\0') {
+        qmig_set_error(error, QMIG_ERROR_CONFIG,
+                       "--via: an empty address, wanted HOST[:PORT]");
+        return NULL;
+    }
+    if (g_str_has_prefix(text, "tcp:") || g_str_has_prefix(text, "unix:") ||
+        strchr(text, '/') != NULL) {
+        return qmig_address_parse(text, error);
+    }
+    bool has_port = colon != NULL && (bracket == NULL || colon > bracket);
+    full = has_port ? g_strdup_printf("tcp:%s", text)
+                    : g_strdup_printf("tcp:%s:%d", text, PORT);
+    return qmig_address_parse(full, error);
+}
+
+static bool
+read_far(GError **error)
+{
+    g_auto(GStrv) list = g_strsplit(cli_proxy_options.via, ",", 0);
+
+    for (unsigned i = 0; list[i] != NULL; i++) {
+        if (i == FAR_MAX) {
+            return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                                  "--via: more than %d addresses", FAR_MAX);
+        }
+        this.far[i] = parse_far(list[i], error);
+        if (this.far[i] == NULL) {
+            return false;
+        }
+    }
+    return this.far[0] != NULL ||
+           qmig_set_error(error, QMIG_ERROR_CONFIG,
+                          "--via: an empty address, wanted HOST[:PORT]");
+}
+
+static bool
+read_codec(QmigLinkCodec *codec, GError **error)
+{
+    static const char *const names[] = { "auto", "none", "lz4", "zstd" };
+    const char *text = cli_proxy_options.codec;
+
+    *codec = QMIG_CODEC_AUTO;
+    for (size_t i = 0; text != NULL && i < G_N_ELEMENTS(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *codec = (QmigLinkCodec)i;
+            return true;
+        }
+    }
+    return text == NULL ||
+           qmig_set_error(error, QMIG_ERROR_CONFIG,
+                          "--codec: \"%s\", wanted auto, none, lz4 or zstd", text);
+}
+
+static bool
+read_options(QmigNearConfig *config, GError **error)
+{
+    const CliProxyOptions *o = &cli_proxy_options;
+
+    if (o->listen == NULL) {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "--via wants --listen: where will the source connect?");
+    }
+    this.listen = qmig_address_parse(o->listen, error);
+    if (this.listen == NULL) {
+        return false;
+    }
+    this.there = o->connect != NULL ? qmig_address_parse(o->connect, error) : NULL;
+    if (o->connect != NULL && this.there == NULL) {
+        return false;
+    }
+    if (o->connections < 0 || o->connections > QMIG_LINK_WIRES_MAX) {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "--connections: %d, wanted 1 to %d", o->connections,
+                              QMIG_LINK_WIRES_MAX);
+    }
+    if (!read_far(error) || !read_codec(&config->codec, error) ||
+        !cli_proxy_read_limits(&this.limits, error) ||
+        !cli_proxy_read_deadline(DEADLINE_MS, &this.deadline_ms, error) ||
+        !cli_proxy_tunnel_creds(QMIG_PKI_CLIENT, &this.tls, error)) {
+        return false;
+    }
+    config->far = (const QmigAddress *const *)this.far;
+    config->tls = this.tls;
+    config->tls_hostname = o->tls_destination;
+    config->name = o->listen;
+    config->n_wires = (unsigned)o->connections;
+    config->cache_size = this.limits.cache;
+    config->rate = this.limits.rate;
+    config->deadline_ms = this.deadline_ms;
+    return true;
+}
+
+/* ---- beginning ------------------------------------------------------------------------------ */
+
+/* With plugins the source comes to the proxy, and the proxy to the near end. */
+static QmigAddress *
+choose_entry(GError **error)
+{
+    if (cli_proxy_options.plugins == NULL && cli_proxy_options.record == NULL) {
+        return qmig_address_copy(this.listen);
+    }
+    this.private_dir = g_dir_make_tmp("qmig-XXXXXX", error);
+    if (this.private_dir == NULL) {
+        return NULL;
+    }
+    g_autofree char *path = g_build_filename(this.private_dir, "near", NULL);
+    return qmig_address_new_unix(path);
+}
+
+static bool
+begin(GError **error)
+{
+    QmigNearConfig config = { 0 };
+    g_autoptr(QmigAddress) wanted = NULL;
+    g_autofree char *where = NULL;
+
+    if (!read_options(&config, error)) {
+        return false;
+    }
+    this.control = cli_proxy_open_control("near", cli_proxy_options.listen,
+                                          cli_proxy_options.via);
+    /* Before the first thread, hence before it listens: ports below 1024 are not for it. */
+    if (!(cli_proxy_options.user != NULL
+              ? qmig_privs_become(cli_proxy_options.user, error)
+              : qmig_privs_drop(this.listen->kind == QMIG_ADDRESS_UNIX, error))) {
+        return false;
+    }
+    cli_proxy_serve_control(this.control);
+    this.near = qmig_near_new(&config, NULL, error);
+    wanted = this.near != NULL ? choose_entry(error) : NULL;
+    if (wanted == NULL || !qmig_near_forward(this.near, QMIG_STREAM_MIGRATION, wanted,
+                                             this.there, &this.entry, error)) {
+        return false;
+    }
+    if (this.private_dir != NULL) {
+        const char *limits = cli_proxy_options.limits;
+        this.proxy = cli_proxy_start_plugins(this.listen, this.entry, error);
+        if (this.proxy == NULL ||
+            (limits != NULL && cli_limits_apply(this.proxy, limits, true, error) < 0)) {
+            return false;
+        }
+    }
+    where = qmig_address_to_string(this.proxy != NULL ? qmig_proxy_address(this.proxy)
+                                                      : this.entry);
+    fprintf(stderr, "listening on %s\n", where);
+    return true;
+}
+
+/* ---- while it runs -------------------------------------------------------------------------- */
+
+static void
+reload(void)
+{
+    CliProxyLimits limits;
+    g_autoptr(GError) error = NULL;
+
+    if (!cli_proxy_read_limits(&limits, &error)) {
+        fprintf(stderr, "qmig proxy: %s; the old limits stay\n", error->message);
+        return;
+    }
+    if (this.proxy != NULL && cli_proxy_options.limits != NULL &&
+        cli_limits_apply(this.proxy, cli_proxy_options.limits, true, &error) < 0) {
+        fprintf(stderr, "qmig proxy: %s; the old limits stay\n", error->message);
+        return;
+    }
+    this.limits.rate = limits.rate;
+    qmig_link_set_rate(qmig_near_link(this.near), limits.rate);
+}
+
+static JsonObject *
+describe(void)
+{
+    JsonObject *status = json_object_new_object(), *list = json_object_new_array();
+
+    cli_add_text(status, "state", "open");
+    json_object_object_add(status, "sessions", list);
+    json_object_array_add(list, qmig_near_describe(this.near));
+    if (this.proxy != NULL) {
+        json_object_object_add(status, "proxy", qmig_proxy_snapshot(this.proxy));
+    }
+    return status;
+}
+
+static void
+tell_status(void)
+{
+    g_autoptr(JsonObject) status = describe();
+
+    if (this.control != NULL) {
+        qmig_control_set_status(this.control, status);
+        cli_proxy_refuse_requests(this.control);
+    }
+}
+
+/* Is a migration through? Streams came, and all of them have ended. */
+static bool
+is_through(void)
+{
+    g_autoptr(JsonObject) session = qmig_near_describe(this.near);
+    JsonObject *streams = qmig_json_get(session, "streams", json_type_array);
+    size_t n = streams != NULL ? json_object_array_length(streams) : 0;
+
+    this.was_used = this.was_used || n > 0;
+    return this.was_used && n == 0;
+}
+
+typedef enum { RUNS, THROUGH, BROKEN, STOPPED } Fate;
+
+static Fate
+look(int signals, GError **error)
+{
+    struct pollfd fds[] = {
+        { .fd = signals, .events = POLLIN },
+        { .fd = this.proxy != NULL ? qmig_proxy_done_fd(this.proxy) : -1,
+          .events = POLLIN },
+    };
+    struct signalfd_siginfo info;
+    QmigLinkState state;
+
+    tell_status();
+    poll(fds, G_N_ELEMENTS(fds), LOOK_MS);
+    if (fds[0].revents != 0 && read(signals, &info, sizeof info) == sizeof info) {
+        if (info.ssi_signo != SIGHUP) {
+            return STOPPED;
+        }
+        reload();
+    }
+    if (fds[1].revents != 0) {
+        g_autoptr(GError) broken = qmig_proxy_error(this.proxy);
+        if (broken != NULL) {
+            g_propagate_error(error, g_steal_pointer(&broken));
+            return BROKEN;
+        }
+        return THROUGH;
+    }
+    state = qmig_link_state(qmig_near_link(this.near));
+    if (state == QMIG_LINK_FAILED) {
+        g_propagate_error(error, qmig_link_error(qmig_near_link(this.near)));
+        return BROKEN;
+    }
+    return this.proxy == NULL && is_through() ? THROUGH : RUNS;
+}
+
+static void
+report(JsonObject *status)
+{
+    JsonObject *session = json_object_array_get_idx(
+        qmig_json_get(status, "sessions", json_type_array), 0);
+
+    if (cli_proxy_options.json) {
+        cli_print_json(status);
+        return;
+    }
+    g_autofree char *plain = qmig_format_size(
+        (uint64_t)qmig_json_int(session, "plain_bytes", 0));
+    g_autofree char *wire = qmig_format_size(
+        (uint64_t)qmig_json_int(session, "wire_bytes", 0));
+    printf("carried  %s\nas       %s\nbreaks   %" G_GINT64_FORMAT "\n", plain, wire,
+           qmig_json_int(session, "breaks", 0));
+}
+
+static void
+end(void)
+{
+    g_clear_pointer(&this.proxy, qmig_proxy_free);
+    g_clear_pointer(&this.near, qmig_near_free);
+    g_clear_pointer(&this.control, qmig_control_free);
+    g_clear_pointer(&this.tls, qmig_tls_creds_free);
+    g_clear_pointer(&this.listen, qmig_address_free);
+    g_clear_pointer(&this.there, qmig_address_free);
+    g_clear_pointer(&this.entry, qmig_address_free);
+    for (unsigned i = 0; i < FAR_MAX; i++) {
+        g_clear_pointer(&this.far[i], qmig_address_free);
+    }
+    if (this.private_dir != NULL) {
+        g_rmdir(this.private_dir);
+        g_clear_pointer(&this.private_dir, g_free);
+    }
+}
+
+static int
+conclude(Fate fate, const GError *error)
+{
+    /* Before the session is closed: its connections count no more then. */
+    g_autoptr(JsonObject) status = describe();
+
+    if (fate == THROUGH) {
+        (void)!qmig_near_close(this.near, qmig_deadline_in_ms(CLOSE_MS));
+    }
+    switch (fate) {
+    case RUNS:
+    case THROUGH:
+        report(status);
+        return 0;
+    case STOPPED:
+        fprintf(stderr, "qmig proxy: stopped by a signal\n");
+        return QMIG_OUTCOME_CANCELLED;
+    case BROKEN:
+        break;
+    }
+    report(status);
+    return cli_fail("proxy", error, QMIG_OUTCOME_FAILED);
+}
+
+int
+cli_proxy_near(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(QmigFd) signals = cli_proxy_open_signals();
+    Fate fate = RUNS;
+    int code;
+
+    if (!begin(&error)) {
+        end();
+        return cli_fail("proxy", error,
+                        g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CONFIG)
+                            ? QMIG_OUTCOME_USAGE
+                            : QMIG_OUTCOME_FAILED);
+    }
+    qmig_service_notify("READY=1");
+    while (fate == RUNS) {
+        fate = look(signals, &error);
+    }
+    code = conclude(fate, error);
+    end();
+    return code;
+}
