@@ -6,11 +6,15 @@ struct qmig_plugin *qmig_plugin_init_null(void);
 struct qmig_plugin *qmig_plugin_init_record(void);
 struct qmig_plugin *qmig_plugin_init_stats(void);
 struct qmig_plugin *qmig_plugin_init_throttle(void);
+struct qmig_plugin *qmig_plugin_init_xbzrle(void);
+struct qmig_plugin *qmig_plugin_init_zero(void);
 
 const QmigBuiltinPlugin qmig_builtin_plugins[] = {
     { "null", qmig_plugin_init_null },
     { "record", qmig_plugin_init_record },
     { "stats", qmig_plugin_init_stats },
     { "throttle", qmig_plugin_init_throttle },
+    { "xbzrle", qmig_plugin_init_xbzrle },
+    { "zero", qmig_plugin_init_zero },
     { NULL, NULL },
 };
