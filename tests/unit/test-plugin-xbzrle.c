@@ -248,7 +248,7 @@ test_bad_configuration(void)
     } cases[] = {
         { "xbzrle:cache=0", "cache=0" },           { "xbzrle:cache=12Q", "12Q" },
         { "xbzrle:threads=65", "1 to 64" },        { "xbzrle:threads=-1", "1 to 64" },
-        { "xbzrle:size=1", "cache, threads" },     { "zero:a=1", "\"a\"" },
+        { "xbzrle:size=1", "cache, threads" },     { "zero:a=1", "a=1" },
         { "xbzrle:cache=99999999999T", "cache=" },
     };
 
@@ -259,7 +259,9 @@ test_bad_configuration(void)
         QmigChain *chain = qmig_chain_new(specs, load, &w, &error);
         g_assert_null(chain);
         g_assert_nonnull(error);
-        g_assert_nonnull(strstr(error->message, cases[i].part));
+        if (strstr(error->message, cases[i].part) == NULL) {
+            g_error("%s: %s", cases[i].spec, error->message);
+        }
     }
 }
 
