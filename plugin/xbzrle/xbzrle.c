@@ -6,21 +6,30 @@
  *     event --> batch (copies) --> threads: compare with the cache, encode --> next, in order
  *
  * A batch ends when it is full, with any record that is no page, and with the input. QEMU ends a
- * section of RAM every 50 ms, so nothing is held back for longer. Behind POSTCOPY_LISTEN all
- * passes as it came: there a destination refuses XBZRLE, and no page is sent twice.
+ * section of RAM every 50 ms, so nothing is held back for longer. From where post-copy begins all
+ * passes as it came: there a destination refuses XBZRLE, and no page is sent twice. Likewise with
+ * COLO, where it keeps pages in another place.
  */
 #include "compress/xbzrle.h"
 #include "cache.h"
-#include "compress/zero.h"
 #include "qmig-plugin.h"
+#include "util/units.h"
 
-#include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { BATCH = 128, THREADS_MAX = 64, PIECE = 8 };
+/* What is used where memory is short, bytes. */
+#define CACHE_MIN ((uint64_t)64 << 20)
+
+enum {
+    BATCH = 128, /* pages */
+    PIECE = 8,   /* pages that a thread takes at a time */
+    THREADS_MAX = 64,
+    XBZRLE_HEAD = 3, /* bytes on the wire before the code: 0x01, be16 length */
+};
 
 /* A page on its way. */
 struct job {
@@ -33,8 +42,8 @@ struct job {
 
 struct xbzrle {
     struct qmig_host *host;
-    uint64_t cache_bytes; /* 0: a quarter of the machine's memory */
-    uint64_t n_threads;   /* 0: as many as processors, up to four */
+    uint64_t cache_bytes; /* 0: a quarter of the memory that is available */
+    unsigned n_threads;   /* 0: as many as processors, up to four */
     struct cache *cache;  /* NULL: no page has come */
     uint32_t page_size;
     int passes; /* all that comes, as it came */
@@ -42,6 +51,7 @@ struct xbzrle {
     struct job jobs[BATCH];
     uint8_t *buffers;
     unsigned n_jobs;
+    unsigned n_compare; /* of them: those with a page to compare with */
 
     /* Workers: they take pieces of the batch while `round` is theirs. */
     pthread_t threads[THREADS_MAX];
@@ -49,8 +59,8 @@ struct xbzrle {
     pthread_mutex_t lock;
     pthread_cond_t begin, done;
     uint64_t round;
-    unsigned n_shared, next_job,
-        n_open; /* jobs; the next to be taken; those not yet done */
+    unsigned n_shared, next_job; /* jobs; the next to be taken */
+    unsigned n_open;             /* jobs not yet done */
     int quit;
 
     uint64_t first, again, unchanged, overflowed, delta; /* pages */
@@ -119,7 +129,7 @@ encode_batch(struct xbzrle *x)
     x->next_job = 0;
     x->n_shared = x->n_open = x->n_jobs;
     x->round++;
-    if (x->n_jobs > PIECE) {
+    if (x->n_compare > PIECE) {
         pthread_cond_broadcast(&x->begin);
     }
     work(x);
@@ -141,6 +151,10 @@ send_job(struct xbzrle *x, struct qmig_next *next, struct job *job)
         return 0;
     }
     if (job->code_len > 0) {
+        /* Another plugin may not have told it. */
+        if (job->ev.wire_size > x->page_size) {
+            job->ev.wire_size += XBZRLE_HEAD + (uint64_t)job->code_len - x->page_size;
+        }
         job->ev.u.page.kind = QMIG_PAGE_XBZRLE;
         job->ev.u.page.data = job->code;
         job->ev.u.page.length = (uint32_t)job->code_len;
@@ -162,6 +176,7 @@ flush(struct xbzrle *x, struct qmig_next *next)
         return 0;
     }
     encode_batch(x);
+    x->n_compare = 0;
     for (unsigned i = 0; i < x->n_jobs && result == 0; i++) {
         result = send_job(x, next, &x->jobs[i]);
     }
@@ -206,6 +221,7 @@ add_page(struct xbzrle *x, struct qmig_next *next, const struct qmig_event *ev)
     job->before = cache_find(x->cache, page->block, page->offset);
     if (job->before != NULL) {
         x->again++;
+        x->n_compare++;
     } else {
         x->first++;
         mine = cache_insert(x->cache, page->block, page->offset);
@@ -235,6 +251,25 @@ take_page(struct xbzrle *x, struct qmig_next *next, const struct qmig_event *ev)
     return next->event(next, ev, 0);
 }
 
+/* From here on pages must arrive as the source sent them. */
+static int
+ends_precopy(const struct qmig_event *ev)
+{
+    if (ev->kind != QMIG_EVENT_COMMAND) {
+        return ev->kind == QMIG_EVENT_COLO;
+    }
+    switch (ev->u.command.command) {
+    case QMIG_COMMAND_POSTCOPY_RAM_DISCARD:
+    case QMIG_COMMAND_PACKAGED:
+    case QMIG_COMMAND_POSTCOPY_LISTEN:
+    case QMIG_COMMAND_POSTCOPY_RESUME:
+    case QMIG_COMMAND_ENABLE_COLO:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 static int
 xbzrle_event(void *handle, struct qmig_next *next, const struct qmig_event *ev,
              uint32_t flags)
@@ -247,12 +282,7 @@ xbzrle_event(void *handle, struct qmig_next *next, const struct qmig_event *ev,
     if (flush(x, next) != 0) {
         return -1;
     }
-    if (ev->kind == QMIG_EVENT_COMMAND &&
-        (ev->u.command.command == QMIG_COMMAND_POSTCOPY_LISTEN ||
-         ev->u.command.command == QMIG_COMMAND_POSTCOPY_RAM_DISCARD ||
-         ev->u.command.command == QMIG_COMMAND_PACKAGED)) {
-        x->passes = 1;
-    }
+    x->passes = x->passes || ends_precopy(ev);
     return next->event(next, ev, flags);
 }
 
@@ -281,49 +311,69 @@ xbzrle_open(struct qmig_host *host)
     return x;
 }
 
-/* 123, 64K, 2M, 1G. Return: 0, or -1. */
 static int
-parse_size(const char *text, uint64_t *bytes)
+config_cache(struct xbzrle *x, const char *value)
 {
-    static const char units[] = "KMGT";
-    char *end;
-    const char *unit;
+    g_autoptr(GError) error = NULL;
 
-    errno = 0;
-    *bytes = strtoull(text, &end, 10);
-    if (errno != 0 || end == text || *text == '-') {
+    if (!qmig_parse_size(value, &x->cache_bytes, &error)) {
+        x->host->error(x->host, "cache=%s: %s", value, error->message);
         return -1;
     }
-    unit = *end != '\0' ? strchr(units, *end) : NULL;
-    if (unit != NULL) {
-        unsigned shift = 10 * (unsigned)(unit - units + 1);
-        if (*bytes > UINT64_MAX >> shift) {
-            return -1;
-        }
-        *bytes <<= shift;
-        end++;
+    if (x->cache_bytes == 0) {
+        x->host->error(
+            x->host, "cache=%s: without a cache there is nothing to compare with", value);
+        return -1;
     }
-    return *end == '\0' ? 0 : -1;
+    return 0;
+}
+
+static int
+config_threads(struct xbzrle *x, const char *value)
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || n < 1 || n > THREADS_MAX) {
+        x->host->error(x->host, "threads=%s: wanted a number from 1 to %d", value,
+                       THREADS_MAX);
+        return -1;
+    }
+    x->n_threads = (unsigned)n;
+    return 0;
 }
 
 static int
 xbzrle_config(void *handle, const char *key, const char *value)
 {
     struct xbzrle *x = handle;
-    uint64_t number;
 
-    if (strcmp(key, "cache") != 0 && strcmp(key, "threads") != 0) {
-        x->host->error(x->host, "no such key \"%s\"; there are: cache, threads", key);
-        return -1;
+    if (strcmp(key, "cache") == 0) {
+        return config_cache(x, value);
     }
-    if (parse_size(value, &number) != 0 || number == 0 ||
-        (*key == 't' && number > THREADS_MAX)) {
-        x->host->error(x->host, "%s=%s: wanted %s", key, value,
-                       *key == 't' ? "1 to 64" : "bytes, as 512M or 4G");
-        return -1;
+    if (strcmp(key, "threads") == 0) {
+        return config_threads(x, value);
     }
-    *(*key == 't' ? &x->n_threads : &x->cache_bytes) = number;
-    return 0;
+    x->host->error(x->host, "no parameter \"%s\": there are \"cache\" and \"threads\"",
+                   key);
+    return -1;
+}
+
+/* Memory that can be had without pushing a guest out of it, bytes. */
+static uint64_t
+available_memory(void)
+{
+    char line[128];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "re");
+
+    while (f != NULL && kib == 0 && fgets(line, sizeof line, f) != NULL) {
+        (void)sscanf(line, "MemAvailable: %llu", &kib);
+    }
+    if (f != NULL) {
+        fclose(f);
+    }
+    return (uint64_t)kib << 10;
 }
 
 static int
@@ -333,11 +383,11 @@ xbzrle_get_ready(void *handle)
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
 
     if (x->cache_bytes == 0) {
-        x->cache_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) *
-                         (uint64_t)sysconf(_SC_PAGESIZE) / 4;
+        uint64_t quarter = available_memory() / 4;
+        x->cache_bytes = quarter > CACHE_MIN ? quarter : CACHE_MIN;
     }
     if (x->n_threads == 0) {
-        x->n_threads = processors > 4 ? 4 : processors < 1 ? 1 : (uint64_t)processors;
+        x->n_threads = processors > 4 ? 4 : processors < 1 ? 1 : (unsigned)processors;
     }
     /* The caller's is one of them. */
     while (x->n_running + 1 < x->n_threads) {
@@ -397,7 +447,7 @@ static struct qmig_plugin plugin = {
     .name = "xbzrle",
     .description = "send pages again as what changed in them, to any QEMU",
     .config_help =
-        "cache=SIZE   memory for pages that were sent (default: a quarter of the machine's)\n"
+        "cache=SIZE   memory for pages that were sent (default: a quarter of what is free)\n"
         "threads=N    that compare pages (default: one for each processor, up to 4)\n",
     .open = xbzrle_open,
     .config = xbzrle_config,

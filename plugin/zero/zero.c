@@ -46,6 +46,9 @@ zero_event(void *handle, struct qmig_next *next, const struct qmig_event *ev,
     zero.u.page.kind = QMIG_PAGE_ZERO;
     zero.u.page.data = &fill;
     zero.u.page.length = 1;
+    if (zero.wire_size > ev->u.page.length) { /* another plugin may not have told it */
+        zero.wire_size -= ev->u.page.length - 1;
+    }
     z->found++;
     z->bytes_saved += ev->u.page.length - 1;
     return next->event(next, &zero, flags);

@@ -16,6 +16,7 @@ typedef struct {
     uint8_t *guest[2], *destination[2];
     unsigned n_delta, n_normal, n_zero;
     bool in_postcopy;
+    uint64_t wire_bytes; /* of page records, as their events say */
     QmigChain *chain;
 } World;
 
@@ -35,6 +36,7 @@ load(void *data, const struct qmig_event *ev, GError **error)
     if (ev->kind != QMIG_EVENT_PAGE) {
         return true;
     }
+    w->wire_bytes += ev->wire_size;
     uint8_t *target = w->destination[page->block->index] + page->offset;
     switch (page->kind) {
     case QMIG_PAGE_NORMAL:
@@ -110,6 +112,7 @@ send_page(World *w, int b, unsigned page)
     g_autofree uint8_t *data = g_memdup2(w->guest[b] + (size_t)page * PAGE, PAGE);
     struct qmig_event ev = { .size = sizeof ev, .kind = QMIG_EVENT_PAGE };
 
+    ev.wire_size = 8 + PAGE;
     ev.u.page.block = &w->blocks[b];
     ev.u.page.offset = (uint64_t)page * PAGE;
     ev.u.page.kind = QMIG_PAGE_NORMAL;
@@ -128,13 +131,12 @@ send_kind(World *w, uint32_t kind)
 }
 
 static void
-send_listen(World *w)
+send_command(World *w, uint32_t command)
 {
     struct qmig_event ev = { .size = sizeof ev, .kind = QMIG_EVENT_COMMAND };
 
-    ev.u.command.command = QMIG_COMMAND_POSTCOPY_LISTEN;
+    ev.u.command.command = command;
     push(w, &ev);
-    w->in_postcopy = true;
 }
 
 /* Change some bytes, all, none, or clear it. */
@@ -192,11 +194,57 @@ test_memory_arrives(gconstpointer data)
     if (g_str_has_prefix(data, "xbzrle")) {
         g_assert_cmpuint(w->n_delta, >, 0);
     }
-    /* In post-copy pages come as they are. */
-    unsigned n_delta = w->n_delta;
-    send_listen(w);
-    first_pass(w);
-    g_assert_cmpuint(w->n_delta, ==, n_delta);
+    world_free(w);
+}
+
+/* Whatever begins post-copy (or COLO) on the wire: from there pages come as they are. */
+static void
+test_postcopy_passes(void)
+{
+    static const char *const specs[] = { "xbzrle:cache=8M", NULL };
+    static const uint32_t commands[] = { QMIG_COMMAND_POSTCOPY_RAM_DISCARD,
+                                         QMIG_COMMAND_PACKAGED,
+                                         QMIG_COMMAND_POSTCOPY_LISTEN,
+                                         QMIG_COMMAND_ENABLE_COLO, 0 };
+
+    for (guint i = 0; i < G_N_ELEMENTS(commands); i++) {
+        World *w = world_new(specs);
+
+        first_pass(w);
+        send_command(w, QMIG_COMMAND_PING);
+        first_pass(w);
+        g_assert_cmpuint(w->n_delta, >, 0);
+        if (commands[i] != 0) {
+            send_command(w, commands[i]);
+        } else {
+            send_kind(w, QMIG_EVENT_COLO);
+        }
+        w->in_postcopy = true;
+        w->n_normal = 0;
+        first_pass(w);
+        g_assert_cmpuint(w->n_normal, ==, 2 * N_PAGES);
+        world_free(w);
+    }
+}
+
+/* What `stats` behind it would count is what the encoder writes. */
+static void
+test_wire_size(void)
+{
+    static const char *const specs[] = { "zero", "xbzrle:cache=8M", NULL };
+    World *w = world_new(specs);
+
+    send_page(w, 0, 1); /* zero */
+    send_kind(w, QMIG_EVENT_FOOTER);
+    g_assert_cmpuint(w->wire_bytes, ==, 8 + 1);
+    w->guest[0][2 * PAGE] = 1;
+    send_page(w, 0, 2);
+    send_kind(w, QMIG_EVENT_FOOTER);
+    g_assert_cmpuint(w->wire_bytes, ==, 9 + 8 + PAGE);
+    w->guest[0][2 * PAGE] = 2;
+    send_page(w, 0, 2); /* no byte stays, one is new: 00 01 02 */
+    send_kind(w, QMIG_EVENT_FOOTER);
+    g_assert_cmpuint(w->wire_bytes, ==, 9 + 8 + PAGE + 8 + 3 + 3);
     world_free(w);
 }
 
@@ -246,9 +294,12 @@ test_bad_configuration(void)
     static const struct {
         const char *spec, *part;
     } cases[] = {
-        { "xbzrle:cache=0", "cache=0" },           { "xbzrle:cache=12Q", "12Q" },
-        { "xbzrle:threads=65", "1 to 64" },        { "xbzrle:threads=-1", "1 to 64" },
-        { "xbzrle:size=1", "cache, threads" },     { "zero:a=1", "a=1" },
+        { "xbzrle:cache=0", "cache=0" },
+        { "xbzrle:cache=12Q", "12Q" },
+        { "xbzrle:threads=65", "1 to 64" },
+        { "xbzrle:threads=-1", "1 to 64" },
+        { "xbzrle:size=1", "no parameter \"size\"" },
+        { "zero:a=1", "a=1" },
         { "xbzrle:cache=99999999999T", "cache=" },
     };
 
@@ -285,6 +336,8 @@ main(int argc, char **argv)
         g_test_add_data_func(path, specs[i], test_memory_arrives);
     }
     g_test_add_func("/plugin/xbzrle/nothing-stays-behind", test_nothing_stays_behind);
+    g_test_add_func("/plugin/xbzrle/postcopy-passes", test_postcopy_passes);
+    g_test_add_func("/plugin/xbzrle/wire-size", test_wire_size);
     g_test_add_func("/plugin/xbzrle/zero-record-is-noticed", test_zero_record_is_noticed);
     g_test_add_func("/plugin/xbzrle/bad-configuration", test_bad_configuration);
     return g_test_run();
