@@ -57,7 +57,7 @@ check_record(const QmigJob *job, const char *plugin, GString *problems)
 
 /* The refusal of a plugin must come before anything is touched. */
 static void
-check_plugins(const QmigJob *job, GString *problems)
+check_plugins(QmigJob *job, GString *problems)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(QmigChain) chain = NULL;
@@ -69,6 +69,11 @@ check_plugins(const QmigJob *job, GString *problems)
                            &error);
     if (chain == NULL) {
         qmig_job_problem(problems, "%s", error->message);
+    } else if (qmig_chain_rewrites(chain) &&
+               json_object_object_get_ex(job->source_caps, "multifd", NULL)) {
+        qmig_job_message(job,
+                         "multifd: plugins see the main channel; pages travel on others "
+                         "and pass as they came");
     }
     check_record(job, chain != NULL ? qmig_chain_record(chain) : NULL, problems);
 }

@@ -67,6 +67,7 @@ struct QmigSession {
     QmigConnection *main;  /* borrowed from connections; session thread's */
     bool main_has_started; /* as the session thread saw it last */
     bool main_is_tls, main_is_recovery;
+    bool has_multifd;
     unsigned n_tls;        /* TLS connections beside main */
     QmigDeadline last_end; /* main has ended: when to stop waiting for the others */
     QmigSessionEnded ended;
@@ -284,6 +285,18 @@ admit_silent(QmigSession *s, Waiting *w)
     }
 }
 
+/* What a plugin is asked to change may all travel where plugins do not see it. */
+static void
+note_multifd(QmigSession *s)
+{
+    if (!s->has_multifd && qmig_main_stream_rewrites(s->stream)) {
+        qmig_group_notice(
+            &s->group, "multifd: plugins see the main channel; what travels on multifd "
+                       "channels passes as it came");
+    }
+    s->has_multifd = true;
+}
+
 /* Open @w's other leg if its time has come. Whoever is dealt with has no descriptor left. */
 static void
 admit(QmigSession *s, Waiting *w)
@@ -310,6 +323,7 @@ admit(QmigSession *s, Waiting *w)
         if (w->has_eof) {
             turn_away(s, w, "it closed at once");
         } else if (s->main_has_started) {
+            note_multifd(s);
             open_connection(s, w, &config);
         }
         break;
