@@ -443,6 +443,9 @@ xbzrle_close(void *handle)
     free(x);
 }
 
+/* A second one would keep all pages once more, and find nothing left to do. */
+static const char *const conflicts[] = { "xbzrle", NULL };
+
 static struct qmig_plugin plugin = {
     .name = "xbzrle",
     .description = "send pages again as what changed in them, to any QEMU",
@@ -456,6 +459,7 @@ static struct qmig_plugin plugin = {
     .finish = xbzrle_finish,
     .report = xbzrle_report,
     .close = xbzrle_close,
+    .conflicts = conflicts,
 };
 
 QMIG_REGISTER_PLUGIN(plugin)

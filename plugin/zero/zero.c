@@ -64,6 +64,9 @@ zero_report(void *handle, struct qmig_report *report)
     report->number(report, "bytes_saved", z->bytes_saved);
 }
 
+/* Behind it a cleared page would be what changed in it, which may be all of its bytes. */
+static const char *const not_after[] = { "xbzrle", NULL };
+
 static struct qmig_plugin plugin = {
     .name = "zero",
     .description = "send pages of zeroes as one byte, where the source sent them whole",
@@ -71,6 +74,7 @@ static struct qmig_plugin plugin = {
     .event = zero_event,
     .report = zero_report,
     .close = free,
+    .not_after = not_after,
 };
 
 QMIG_REGISTER_PLUGIN(plugin)

@@ -316,6 +316,23 @@ test_bad_configuration(void)
     }
 }
 
+static void
+test_order(void)
+{
+    static const char *const cases[][4] = {
+        { "xbzrle", "zero", NULL },
+        { "xbzrle", "stats", "xbzrle", NULL },
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        World w = { 0 };
+        g_autoptr(GError) error = NULL;
+        QmigChain *chain = qmig_chain_new(cases[i], load, &w, &error);
+        g_assert_null(chain);
+        g_assert_nonnull(strstr(error->message, "xbzrle"));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -340,5 +357,6 @@ main(int argc, char **argv)
     g_test_add_func("/plugin/xbzrle/wire-size", test_wire_size);
     g_test_add_func("/plugin/xbzrle/zero-record-is-noticed", test_zero_record_is_noticed);
     g_test_add_func("/plugin/xbzrle/bad-configuration", test_bad_configuration);
+    g_test_add_func("/plugin/xbzrle/order", test_order);
     return g_test_run();
 }
