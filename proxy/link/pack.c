@@ -32,6 +32,7 @@ enum {
     BATCH_ITEMS = 1024,              /* or stands for so many things */
     POSTCOPY_BATCH_BYTES = 64 << 10, /* a page that is asked for waits behind one */
     CHUNK = 64 << 10,                /* of bytes that are no pages */
+    READ_MIN = 64 << 10,             /* read at once, as far as it is there */
     REQUEST_PAGES_MAX = 64,          /* of one request */
 };
 
@@ -53,8 +54,13 @@ struct QmigPack {
     uint64_t total;     /* bytes put */
     uint32_t fresh[GROUP];
     size_t n_fresh, fresh_bytes;
-    uint32_t stock[GROUP]; /* items with slots, unused */
-    size_t n_stock;
+    struct {
+        uint32_t item[GROUP];
+        size_t n;
+    } stock[2];           /* unused items without and with a slot */
+    uint32_t chunk;       /* being read into; NONE */
+    size_t chunk_used;    /* bytes */
+    uint8_t *copied_from; /* owned (nullable): to be read into when there is no chunk */
 
     /* The taker's. */
     QmigPress *press;
@@ -92,6 +98,7 @@ qmig_pack_new(const QmigPackConfig *config, GError **error)
     p->pending_max = config->pending_max != 0 ? config->pending_max : PENDING_DEFAULT;
     p->pending_max = MAX(p->pending_max, PENDING_MIN);
     p->effort = QMIG_PACK_SMALL;
+    p->chunk = QMIG_PENDING_NONE;
     p->decoder = qmig_decoder_new();
     p->encoder = qmig_encoder_new();
     p->unread = g_byte_array_new();
@@ -114,6 +121,7 @@ qmig_pack_free(QmigPack *p)
     qmig_pending_release(p->pending, p->taken, p->n_taken);
     qmig_pending_free(p->pending);
     qmig_press_free(p->press);
+    g_free(p->copied_from);
     qmig_encoder_free(p->encoder);
     qmig_decoder_free(p->decoder);
     g_byte_array_unref(p->unread);
@@ -204,31 +212,29 @@ add_fresh(QmigPack *p, uint32_t index, const QmigCancel *cancel, GError **error)
            publish_and_wait(p, cancel, error);
 }
 
+/* An unused item; with @slot for pages of @page_size. Return: NONE with @error. */
 static uint32_t
-get_item(QmigPack *p)
-{
-    uint32_t index;
-
-    pthread_mutex_lock(&p->lock);
-    index = qmig_pending_get(p->pending, false);
-    pthread_mutex_unlock(&p->lock);
-    return index;
-}
-
-static bool
-fill_stock(QmigPack *p, uint32_t page_size, GError **error)
+get_item(QmigPack *p, bool slot, uint32_t page_size, GError **error)
 {
     bool ok = true;
 
-    pthread_mutex_lock(&p->lock);
-    if (qmig_pending_slot_size(p->pending) == 0) {
-        ok = qmig_pending_set_page_size(p->pending, page_size, error);
+    if (p->stock[slot].n == 0) {
+        pthread_mutex_lock(&p->lock);
+        if (slot && qmig_pending_slot_size(p->pending) == 0) {
+            ok = qmig_pending_set_page_size(p->pending, page_size, error);
+        }
+        while (ok && p->stock[slot].n < GROUP) {
+            p->stock[slot].item[p->stock[slot].n++] = qmig_pending_get(p->pending, slot);
+        }
+        pthread_mutex_unlock(&p->lock);
     }
-    while (ok && p->n_stock < GROUP) {
-        p->stock[p->n_stock++] = qmig_pending_get(p->pending, true);
-    }
-    pthread_mutex_unlock(&p->lock);
-    return ok;
+    return ok ? p->stock[slot].item[--p->stock[slot].n] : QMIG_PENDING_NONE;
+}
+
+static uint32_t
+get_plain_item(QmigPack *p)
+{
+    return get_item(p, false, 0, NULL);
 }
 
 /* Bytes that are no pages, behind those that wait. */
@@ -242,7 +248,7 @@ put_bytes(QmigPack *p, const uint8_t *data, size_t len, bool barrier,
                                                : NULL;
         bool join = last != NULL && last->type == QMIG_PENDING_IS_BYTES &&
                     last->barrier == barrier && last->length < CHUNK;
-        uint32_t index = join ? QMIG_PENDING_NONE : get_item(p);
+        uint32_t index = join ? QMIG_PENDING_NONE : get_plain_item(p);
         QmigPendingItem *item = join ? last : qmig_pending_item(p->pending, index);
         size_t n = MIN(len, CHUNK - item->length);
 
@@ -268,7 +274,7 @@ static bool
 put_block(QmigPack *p, const struct qmig_block *block, const QmigCancel *cancel,
           GError **error)
 {
-    uint32_t index = get_item(p);
+    uint32_t index = get_plain_item(p);
     QmigPendingItem *item = qmig_pending_item(p->pending, index);
 
     item->type = QMIG_PENDING_IS_BLOCK;
@@ -280,26 +286,50 @@ put_block(QmigPack *p, const struct qmig_block *block, const QmigCancel *cancel,
 }
 
 static bool
+is_in_chunk(const QmigPack *p, const uint8_t *data)
+{
+    return p->chunk != QMIG_PENDING_NONE &&
+           (uintptr_t)data - (uintptr_t)qmig_pending_chunk(p->pending, p->chunk) <
+               QMIG_PENDING_CHUNK;
+}
+
+/* An item with the page's payload: where it was read, in a slot, or a large one by itself. */
+static uint32_t
+get_page_item(QmigPack *p, const struct qmig_event_page *page, GError **error)
+{
+    bool stays = is_in_chunk(p, page->data);
+    bool slot = !stays && page->kind != QMIG_PAGE_ZERO &&
+                page->length <= page->block->page_size;
+    uint32_t index = get_item(p, slot, page->block->page_size, error);
+    QmigPendingItem *item = qmig_pending_item(p->pending, index);
+
+    if (index == QMIG_PENDING_NONE || page->kind == QMIG_PAGE_ZERO) {
+        return index;
+    }
+    if (stays) {
+        item->chunk = p->chunk;
+        item->data = (uint8_t *)page->data;
+    } else if (slot) {
+        memcpy(item->data, page->data, page->length);
+    } else {
+        item->data = g_memdup2(page->data, page->length);
+    }
+    return index;
+}
+
+static bool
 put_page(QmigPack *p, const struct qmig_event *ev, const QmigCancel *cancel,
          GError **error)
 {
     const struct qmig_event_page *page = &ev->u.page;
     bool is_zero = page->kind == QMIG_PAGE_ZERO;
+    uint32_t index = get_page_item(p, page, error);
     QmigPendingItem *item;
-    uint32_t index;
 
-    if (is_zero || page->length > page->block->page_size) {
-        index = get_item(p);
-        item = qmig_pending_item(p->pending, index);
-        item->data = is_zero ? NULL : g_memdup2(page->data, page->length);
-    } else {
-        if (p->n_stock == 0 && !fill_stock(p, page->block->page_size, error)) {
-            return false;
-        }
-        index = p->stock[--p->n_stock];
-        item = qmig_pending_item(p->pending, index);
-        memcpy(item->data, page->data, page->length);
+    if (index == QMIG_PENDING_NONE) {
+        return false;
     }
+    item = qmig_pending_item(p->pending, index);
     item->type = QMIG_PENDING_IS_PAGE;
     item->named = !page->continued;
     item->fill = is_zero ? page->data[0] : 0;
@@ -505,6 +535,28 @@ may_begin(uint8_t byte)
     return byte == 'Q' || byte == 0x08;
 }
 
+uint8_t *
+qmig_pack_buffer(QmigPack *p, size_t *size)
+{
+    if (p->chunk == QMIG_PENDING_NONE || QMIG_PENDING_CHUNK - p->chunk_used < READ_MIN) {
+        pthread_mutex_lock(&p->lock);
+        if (p->chunk != QMIG_PENDING_NONE) {
+            qmig_pending_drop_chunk(p->pending, p->chunk);
+        }
+        p->chunk = qmig_pending_get_chunk(p->pending);
+        pthread_mutex_unlock(&p->lock);
+        p->chunk_used = 0;
+    }
+    if (p->chunk == QMIG_PENDING_NONE) {
+        p->copied_from = p->copied_from != NULL ? p->copied_from
+                                                : g_malloc(QMIG_PENDING_CHUNK);
+        *size = QMIG_PENDING_CHUNK;
+        return p->copied_from;
+    }
+    *size = QMIG_PENDING_CHUNK - p->chunk_used;
+    return qmig_pending_chunk(p->pending, p->chunk) + p->chunk_used;
+}
+
 bool
 qmig_pack_put(QmigPack *p, const uint8_t *data, size_t len, const QmigCancel *cancel,
               GError **error)
@@ -516,6 +568,7 @@ qmig_pack_put(QmigPack *p, const uint8_t *data, size_t len, const QmigCancel *ca
     }
     p->raw = p->raw || (p->total == 0 && !may_begin(data[0]));
     p->total += len;
+    p->chunk_used += is_in_chunk(p, data) ? len : 0;
     pthread_mutex_lock(&p->lock);
     p->bytes_in = p->total;
     pthread_mutex_unlock(&p->lock);
@@ -535,7 +588,7 @@ qmig_pack_finish(QmigPack *p)
     QmigPendingItem *item;
 
     if (p->unread->len > 0) {
-        index = get_item(p);
+        index = get_plain_item(p);
         item = qmig_pending_item(p->pending, index);
         item->type = QMIG_PENDING_IS_BYTES;
         item->barrier = true;

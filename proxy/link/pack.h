@@ -39,6 +39,16 @@ void qmig_pack_free(QmigPack *p);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigPack, qmig_pack_free)
 
 /**
+ * qmig_pack_buffer() - memory to read the next bytes into
+ * @size: (out) bytes of it, at least 64 KiB
+ *
+ * Optional: pages that were read here and put from here wait here, and are not copied. Good until
+ * the next call or the next put, which may put the beginning of it only.
+ * Threads: the putting one.
+ */
+uint8_t *qmig_pack_buffer(QmigPack *p, size_t *size);
+
+/**
  * qmig_pack_put() - the next bytes from QEMU
  *
  * They can all be taken when it returns, but for a record that is not whole. Blocks while

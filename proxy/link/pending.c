@@ -15,6 +15,7 @@
 enum {
     ITEMS = QMIG_PENDING_ITEMS + QMIG_PENDING_SPARE,
     HEADS = 1 << 14,
+    CHUNKS_SPARE = 4,
     URGENT_MAX = 1024,    /* pages that wait and were asked for */
     REQUESTED_MAX = 1024, /* pages that were asked for and have not come */
 };
@@ -35,6 +36,12 @@ struct QmigPending {
     uint32_t *free_slots; /* a stack */
     uint32_t n_free_slots;
     uint32_t unused_slots; /* slots that were never used begin here */
+    /* Chunks. */
+    uint8_t *chunks; /* mapped */
+    uint32_t n_chunks;
+    uint32_t *chunk_users; /* by chunk: its reader, and the items in it */
+    uint32_t *free_chunks; /* a stack */
+    uint32_t n_free_chunks;
     /* Post-copy. */
     bool postcopy, overtake;
     /* What was popped last. */
@@ -51,6 +58,26 @@ struct QmigPending {
     } requested[REQUESTED_MAX]; /* by hash; a newer one takes the place */
 };
 
+/* Without them pages are copied. */
+static void
+map_chunks(QmigPending *q)
+{
+    uint32_t n = (uint32_t)MIN(q->max_bytes / QMIG_PENDING_CHUNK + CHUNKS_SPARE, 1 << 20);
+    uint8_t *chunks = mmap(NULL, (size_t)n * QMIG_PENDING_CHUNK, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (chunks == MAP_FAILED) {
+        return;
+    }
+    q->chunks = chunks;
+    q->n_chunks = q->n_free_chunks = n;
+    q->chunk_users = g_new0(uint32_t, n);
+    q->free_chunks = g_new(uint32_t, n);
+    for (uint32_t i = 0; i < n; i++) {
+        q->free_chunks[i] = n - 1 - i;
+    }
+}
+
 QmigPending *
 qmig_pending_new(uint64_t max_bytes)
 {
@@ -60,7 +87,14 @@ qmig_pending_new(uint64_t max_bytes)
     q->items = g_new(QmigPendingItem, ITEMS);
     q->head = q->tail = q->free = QMIG_PENDING_NONE;
     memset(q->heads, 0xff, sizeof q->heads);
+    map_chunks(q);
     return q;
+}
+
+static bool
+is_allocated(const QmigPendingItem *item)
+{
+    return item->slot == QMIG_PENDING_NONE && item->chunk == QMIG_PENDING_NONE;
 }
 
 void
@@ -70,10 +104,15 @@ qmig_pending_free(QmigPending *q)
         return;
     }
     for (uint32_t i = q->head; i != QMIG_PENDING_NONE; i = q->items[i].next) {
-        if (q->items[i].slot == QMIG_PENDING_NONE) {
+        if (is_allocated(&q->items[i])) {
             g_free(q->items[i].data);
         }
     }
+    if (q->chunks != NULL) {
+        munmap(q->chunks, (size_t)q->n_chunks * QMIG_PENDING_CHUNK);
+    }
+    g_free(q->chunk_users);
+    g_free(q->free_chunks);
     if (q->slots != NULL) {
         munmap(q->slots, (size_t)q->n_slots * q->slot_size);
     }
@@ -137,7 +176,7 @@ qmig_pending_get(QmigPending *q, bool slot)
         index = q->unused++;
         item = &q->items[index];
     }
-    *item = (QmigPendingItem){ .slot = QMIG_PENDING_NONE };
+    *item = (QmigPendingItem){ .slot = QMIG_PENDING_NONE, .chunk = QMIG_PENDING_NONE };
     if (slot) {
         item->slot = get_slot(q);
         item->data = q->slots + (size_t)item->slot * q->slot_size;
@@ -152,6 +191,33 @@ weight_of(const QmigPending *q, const QmigPendingItem *item)
     return item->slot != QMIG_PENDING_NONE ? q->slot_size : item->length;
 }
 
+uint32_t
+qmig_pending_get_chunk(QmigPending *q)
+{
+    uint32_t chunk;
+
+    if (q->n_free_chunks == 0) {
+        return QMIG_PENDING_NONE;
+    }
+    chunk = q->free_chunks[--q->n_free_chunks];
+    q->chunk_users[chunk] = 1;
+    return chunk;
+}
+
+uint8_t *
+qmig_pending_chunk(const QmigPending *q, uint32_t chunk)
+{
+    return q->chunks + (size_t)chunk * QMIG_PENDING_CHUNK;
+}
+
+void
+qmig_pending_drop_chunk(QmigPending *q, uint32_t chunk)
+{
+    if (--q->chunk_users[chunk] == 0) {
+        q->free_chunks[q->n_free_chunks++] = chunk;
+    }
+}
+
 void
 qmig_pending_release(QmigPending *q, const uint32_t *items, size_t count)
 {
@@ -160,10 +226,13 @@ qmig_pending_release(QmigPending *q, const uint32_t *items, size_t count)
 
         if (item->epoch != 0) {
             q->weight -= weight_of(q, item);
+            if (item->chunk != QMIG_PENDING_NONE) {
+                qmig_pending_drop_chunk(q, item->chunk);
+            }
         }
         if (item->slot != QMIG_PENDING_NONE) {
             q->free_slots[q->n_free_slots++] = item->slot;
-        } else {
+        } else if (is_allocated(item)) {
             g_free(item->data);
         }
         item->serial = 0;
@@ -173,20 +242,19 @@ qmig_pending_release(QmigPending *q, const uint32_t *items, size_t count)
     q->count -= (uint32_t)count;
 }
 
+/* Neighbours in the guest are neighbours in the tables: they share lines of the cache. */
 static uint64_t
 hash_of(const struct qmig_block *block, uint64_t offset)
 {
-    return ((offset >> 10) + ((uint64_t)block->index << 40)) *
-           UINT64_C(0x9e3779b97f4a7c15);
+    return (offset >> __builtin_ctz(block->page_size)) +
+           block->index * UINT64_C(0x9e3779b1);
 }
 
 static uint32_t *
 head_of(QmigPending *q, const struct qmig_block *block, uint64_t offset)
 {
-    return &q->heads[hash_of(block, offset) >> 50];
+    return &q->heads[hash_of(block, offset) % HEADS];
 }
-
-G_STATIC_ASSERT(HEADS == 1 << (64 - 50));
 
 /* The newest version of a page that waits. */
 static uint32_t
@@ -258,10 +326,8 @@ make_urgent(QmigPending *q, uint32_t index)
 static unsigned
 request_place(const struct qmig_block *block, uint64_t offset)
 {
-    return hash_of(block, offset) >> 54;
+    return hash_of(block, offset) % REQUESTED_MAX;
 }
-
-G_STATIC_ASSERT(REQUESTED_MAX == 1 << (64 - 54));
 
 static void
 append_page(QmigPending *q, uint32_t index)
@@ -301,6 +367,9 @@ qmig_pending_append(QmigPending *q, uint32_t index)
     *(q->tail != QMIG_PENDING_NONE ? &q->items[q->tail].next : &q->head) = index;
     q->tail = index;
     q->weight += weight_of(q, item);
+    if (item->chunk != QMIG_PENDING_NONE) {
+        q->chunk_users[item->chunk]++;
+    }
     if (item->type == QMIG_PENDING_IS_PAGE) {
         append_page(q, index);
     }

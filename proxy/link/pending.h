@@ -25,6 +25,8 @@ enum {
     QMIG_PENDING_ITEMS = 16384,
     /* Things got, and not appended yet, or popped and not released yet. */
     QMIG_PENDING_SPARE = 2048,
+    /* What is read at once, bytes. */
+    QMIG_PENDING_CHUNK = 256 << 10,
 };
 
 #define QMIG_PENDING_NONE UINT32_MAX
@@ -47,7 +49,9 @@ typedef struct {
     uint32_t wire_size;    /* bytes of the stream this stands for */
     const struct qmig_block *block; /* page, block; borrowed */
     uint64_t offset;                /* page: in its block, bytes */
-    uint8_t *data;                  /* (nullable) in a slot, or allocated */
+    uint8_t *data;                  /* (nullable) in a slot, in a chunk, or allocated */
+    uint32_t
+        chunk; /* NONE, or the chunk the data lies in: to be set before it is appended */
     /* Of pending.c alone. */
     uint32_t slot;       /* NONE: data is allocated */
     uint32_t prev, next; /* in the queue */
@@ -75,6 +79,14 @@ QmigPendingItem *qmig_pending_item(const QmigPending *q, uint32_t index);
 uint32_t qmig_pending_get(QmigPending *q, bool slot);
 /* @count: items that are done with, or were never appended. */
 void qmig_pending_release(QmigPending *q, const uint32_t *items, size_t count);
+
+/*
+ * Memory to read the stream into: pages can wait where they were read. Return: a chunk; NONE when
+ * all have pages in them. It goes back when it was dropped and none of its pages waits any more.
+ */
+uint32_t qmig_pending_get_chunk(QmigPending *q);
+uint8_t *qmig_pending_chunk(const QmigPending *q, uint32_t chunk);
+void qmig_pending_drop_chunk(QmigPending *q, uint32_t chunk);
 
 /* Put an item at the end. Return: the older version of the page was dropped. */
 bool qmig_pending_append(QmigPending *q, uint32_t index);

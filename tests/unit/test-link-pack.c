@@ -126,7 +126,7 @@ carry(Tunnel *t, size_t size)
 }
 
 static void
-put(Tunnel *t, const uint8_t *data, size_t len)
+put_copy(Tunnel *t, const uint8_t *data, size_t len)
 {
     g_autoptr(GError) error = NULL;
     g_autofree uint8_t *copy = g_memdup2(data, len);
@@ -134,6 +134,39 @@ put(Tunnel *t, const uint8_t *data, size_t len)
 
     g_assert_no_error(error);
     g_assert_true(ok);
+}
+
+/* As from read(2) into the pack's own memory. */
+static void
+put_in_place(Tunnel *t, const uint8_t *data, size_t len)
+{
+    g_autoptr(GError) error = NULL;
+
+    while (len > 0) {
+        size_t size, n;
+        uint8_t *buf = qmig_pack_buffer(t->pack, &size);
+        bool ok;
+
+        g_assert_cmpuint(size, >=, 64 << 10);
+        n = MIN(size, len);
+        memset(buf, 0xee, size);
+        memcpy(buf, data, n);
+        ok = qmig_pack_put(t->pack, buf, n, NULL, &error);
+        g_assert_no_error(error);
+        g_assert_true(ok);
+        data += n;
+        len -= n;
+    }
+}
+
+static void
+put(Tunnel *t, const uint8_t *data, size_t len)
+{
+    if (g_test_rand_int_range(0, 3) == 0) {
+        put_copy(t, data, len);
+    } else {
+        put_in_place(t, data, len);
+    }
 }
 
 /* @max_step: pieces of 1 to so many bytes; all of each is carried before the next when @at_once. */
@@ -676,13 +709,15 @@ test_eviction(void)
 
 /* ---- two threads ------------------------------------------------------------------------ */
 
+typedef struct {
+    Tunnel *t;
+    GByteArray *stream;
+} Job;
+
 static gpointer
 putter(gpointer data)
 {
-    struct {
-        Tunnel *t;
-        GByteArray *stream;
-    } *job = data;
+    const Job *job = data;
 
     for (size_t at = 0; at < job->stream->len; at += 150000) {
         put(job->t, job->stream->data + at, MIN(150000, job->stream->len - at));
@@ -705,10 +740,7 @@ test_threads(void)
         put_filled(stream, i == 0 ? "pc.ram" : NULL, i * 7 % RAM_PAGES, i / 3);
     }
     end_part(stream);
-    struct {
-        Tunnel *t;
-        GByteArray *stream;
-    } job = { t, stream };
+    Job job = { t, stream };
     GThread *thread = g_thread_new("putter", putter, &job);
     while ((n = qmig_pack_take(t->pack, t->buf, sizeof t->buf, NULL, &error)) > 0) {
         g_assert_true(
