@@ -2,6 +2,7 @@
 /* The plugins linked into qmig. They use the public ABI, and are used by it alone. */
 #include "plugin/loader.h"
 
+struct qmig_plugin *qmig_plugin_init_fault(void);
 struct qmig_plugin *qmig_plugin_init_null(void);
 struct qmig_plugin *qmig_plugin_init_record(void);
 struct qmig_plugin *qmig_plugin_init_stats(void);
@@ -10,11 +11,8 @@ struct qmig_plugin *qmig_plugin_init_xbzrle(void);
 struct qmig_plugin *qmig_plugin_init_zero(void);
 
 const QmigBuiltinPlugin qmig_builtin_plugins[] = {
-    { "null", qmig_plugin_init_null },
-    { "record", qmig_plugin_init_record },
-    { "stats", qmig_plugin_init_stats },
-    { "throttle", qmig_plugin_init_throttle },
-    { "xbzrle", qmig_plugin_init_xbzrle },
-    { "zero", qmig_plugin_init_zero },
-    { NULL, NULL },
+    { "fault", qmig_plugin_init_fault },       { "null", qmig_plugin_init_null },
+    { "record", qmig_plugin_init_record },     { "stats", qmig_plugin_init_stats },
+    { "throttle", qmig_plugin_init_throttle }, { "xbzrle", qmig_plugin_init_xbzrle },
+    { "zero", qmig_plugin_init_zero },         { NULL, NULL },
 };
