@@ -416,30 +416,49 @@ list_names(const QmigChain *chain)
     return g_string_free(list, FALSE);
 }
 
+/* The one that @name means, by its first @length bytes: "stats", or, as in reports, "stats#2". */
+static QmigInstance *
+find(const QmigChain *chain, const char *name, size_t length)
+{
+    g_autofree char *wanted = g_strndup(name, length);
+    char *hash = strchr(wanted, '#');
+    guint64 nth = 1;
+
+    if (hash != NULL) {
+        *hash = '\0';
+        if (!g_ascii_string_to_unsigned(hash + 1, 10, 1, QMIG_CHAIN_PLUGINS_MAX, &nth,
+                                        NULL)) {
+            return NULL;
+        }
+    }
+    for (unsigned i = 0; i < chain->n_instances; i++) {
+        if (strcmp(qmig_instance_api(chain->instances[i])->name, wanted) == 0 &&
+            --nth == 0) {
+            return chain->instances[i];
+        }
+    }
+    return NULL;
+}
+
 bool
 qmig_chain_set(QmigChain *chain, const char *name, const char *value, bool try,
                GError **error)
 {
     const char *dot = strchr(name, '.');
-    size_t length = dot != NULL ? (size_t)(dot - name) : strlen(name);
 
-    if (dot == NULL || length == 0 || dot[1] == '\0') {
+    if (dot == NULL || dot == name || dot[1] == '\0') {
         return qmig_set_error(error, QMIG_ERROR_CONFIG, "\"%s\", wanted PLUGIN.KEY",
                               name);
     }
-    for (unsigned i = 0; i < chain->n_instances; i++) {
-        const char *have = qmig_instance_api(chain->instances[i])->name;
-
-        if (strlen(have) == length && strncmp(have, name, length) == 0) {
-            return qmig_instance_set(chain->instances[i], dot + 1, value,
-                                     try ? QMIG_SET_TRY : 0, error);
-        }
+    QmigInstance *instance = find(chain, name, (size_t)(dot - name));
+    if (instance != NULL) {
+        return qmig_instance_set(instance, dot + 1, value, try ? QMIG_SET_TRY : 0, error);
     }
     g_autofree char *list = list_names(chain);
     return qmig_set_error(error, QMIG_ERROR_CONFIG,
                           "plugin %.*s is not in use here (there are: %s): it takes part "
                           "from the beginning or not at all, by --plugin",
-                          (int)length, name, list[0] != '\0' ? list : "none");
+                          (int)(dot - name), name, list[0] != '\0' ? list : "none");
 }
 
 /* ---- reports -------------------------------------------------------------------------- */

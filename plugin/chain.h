@@ -65,7 +65,7 @@ JsonObject *qmig_chain_report(QmigChain *chain);
 
 /**
  * qmig_chain_set() - change a plugin's configuration while it runs
- * @name: "PLUGIN.KEY"; of several plugins of that name, the first
+ * @name: "PLUGIN.KEY"; of several plugins of that name, the first; "PLUGIN#2.KEY": the second
  * @try:  change nothing, say only whether it would be done
  *
  * Threads: any. Errors: CONFIG: no such plugin in the chain; PLUGIN: it says no.

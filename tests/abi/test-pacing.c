@@ -179,6 +179,12 @@ test_configuration_changes_while_it_runs(void)
                      "plugin stats: nothing of it can be changed while it runs");
     assert_set_fails(chain, "tol.grant", "3", QMIG_ERROR_CONFIG,
                      "plugin tol is not in use here (there are: stats, toll)");
+    assert_set_fails(chain, "toll#2.grant", "3", QMIG_ERROR_CONFIG,
+                     "plugin toll#2 is not");
+    g_autoptr(QmigChain) twice = chain_of("@toll.so:grant=10", "@toll.so:grant=10");
+    g_autoptr(QmigPacer) twice_pacer = qmig_pacer_new(twice, QMIG_PIECE_MAIN, 0);
+    g_assert_true(qmig_chain_set(twice, "toll#2.grant", "4", false, NULL));
+    assert_granted(twice_pacer, 10, 4);
     assert_set_fails(chain, "toll", "3", QMIG_ERROR_CONFIG, "wanted PLUGIN.KEY");
     assert_set_fails(chain, ".grant", "3", QMIG_ERROR_CONFIG, "wanted PLUGIN.KEY");
     assert_set_fails(chain, "toll.", "3", QMIG_ERROR_CONFIG, "wanted PLUGIN.KEY");
