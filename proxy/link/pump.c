@@ -93,12 +93,24 @@ make_frame(QmigBuf **piece, size_t n)
     return buf;
 }
 
-/* Return: false: it can go no further. */
-static bool
-pass_on(QmigPump *p, QmigBuf **piece, size_t n, GError **error)
+/* Where to read to: pages that are packed wait there. */
+static uint8_t *
+read_place(QmigPump *p, QmigBuf **piece, size_t *size)
 {
     if (p->config.pack != NULL) {
-        return qmig_pack_put(p->config.pack, (*piece)->data, n, p->cancel, error);
+        return qmig_pack_buffer(p->config.pack, size);
+    }
+    *piece = *piece != NULL ? *piece : qmig_buf_new(PIECE);
+    *size = PIECE;
+    return (*piece)->data;
+}
+
+/* Return: false: it can go no further. */
+static bool
+pass_on(QmigPump *p, QmigBuf **piece, const uint8_t *place, size_t n, GError **error)
+{
+    if (p->config.pack != NULL) {
+        return qmig_pack_put(p->config.pack, place, n, p->cancel, error);
     }
     return qmig_link_stream_write(p->config.stream, QMIG_FRAME_DATA, make_frame(piece, n),
                                   error);
@@ -131,15 +143,15 @@ up_thread(void *data)
     QmigPump *p = data;
     g_autoptr(QmigBuf) piece = NULL;
     g_autoptr(GError) error = NULL;
+    uint8_t *place;
+    size_t size;
     ssize_t n;
 
     do {
-        if (piece == NULL) {
-            piece = qmig_buf_new(PIECE);
-        }
-        n = qmig_socket_read(p->config.fd, piece->data, PIECE, QMIG_DEADLINE_NEVER,
-                             p->cancel, &error);
-    } while (n > 0 && pass_on(p, &piece, (size_t)n, &error));
+        place = read_place(p, &piece, &size);
+        n = qmig_socket_read(p->config.fd, place, size, QMIG_DEADLINE_NEVER, p->cancel,
+                             &error);
+    } while (n > 0 && pass_on(p, &piece, place, (size_t)n, &error));
     if (n != 0) {
         up_broke(p, error);
     }
