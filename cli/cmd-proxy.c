@@ -62,7 +62,7 @@ static const GOptionEntry entries[] = {
     { "codec", 0, 0, G_OPTION_ARG_STRING, &cli_proxy_options.codec,
       "near: auto, none, lz4, zstd (default: auto)", "NAME" },
     { "cache", 0, 0, G_OPTION_ARG_STRING, &cli_proxy_options.cache,
-      "pages kept, of a session (default: 256M)", "SIZE" },
+      "pages kept, of a session (default: 1G)", "SIZE" },
     { "rate", 0, 0, G_OPTION_ARG_STRING, &cli_proxy_options.rate,
       "bytes on the wire, of a session (default: any)", "RATE" },
     { "deadline", 0, 0, G_OPTION_ARG_STRING, &cli_proxy_options.deadline,

@@ -14,7 +14,7 @@
 
 enum { SESSIONS = 16, DEADLINE_MS_MAX = 24 * 3600 * 1000 };
 
-static const uint64_t default_cache = UINT64_C(256) << 20;
+static const uint64_t default_cache = UINT64_C(1) << 30;
 
 int
 cli_proxy_open_signals(void)

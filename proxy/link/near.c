@@ -53,6 +53,8 @@ struct QmigNear {
     GPtrArray *forwards;  /* Forward *; only added to */
     GPtrArray *carried;   /* Carried * */
     char *last_reason;    /* why a connection broke off, last (nullable) */
+    JsonObject
+        *last_pack; /* what the pages of the last one that ended became (nullable) */
 };
 
 static void
@@ -106,6 +108,24 @@ is_silent(QmigNear *near, int fd)
     return !qmig_wait_fd(fd, POLLIN, qmig_deadline_in_ms(SILENT_MS), near->cancel, NULL);
 }
 
+/* For main's pages. (nullable) */
+static QmigPack *
+new_pack(Carried *c, const QmigLinkOpen *open)
+{
+    QmigPackConfig config = { c->near->agreed.cache_size, c->near->config.pending_max };
+    g_autoptr(GError) error = NULL;
+
+    if (open->kind != QMIG_STREAM_MIGRATION || open->index > 0) {
+        return NULL;
+    }
+    QmigPack *pack = qmig_pack_new(&config, &error);
+    if (pack == NULL) {
+        /* They go as they are, then. */
+        pump_broke(c, error->message);
+    }
+    return pack;
+}
+
 static void
 carry(QmigNear *near, Forward *f, int fd)
 {
@@ -124,13 +144,58 @@ carry(QmigNear *near, Forward *f, int fd)
     }
     Carried *c = g_new0(Carried, 1);
     c->near = near;
-    QmigPumpConfig config = {
-        .fd = fd, .stream = stream, .broke = pump_broke, .ended = pump_ended, .data = c
-    };
+    QmigPumpConfig config = { .fd = fd,
+                              .stream = stream,
+                              .pack = new_pack(c, &open),
+                              .broke = pump_broke,
+                              .ended = pump_ended,
+                              .data = c };
     pthread_mutex_lock(&near->lock);
     c->pump = qmig_pump_start(&config);
     g_ptr_array_add(near->carried, c);
     pthread_mutex_unlock(&near->lock);
+}
+
+static const char *const op_names[QMIG_BATCH_CODES] = {
+    [QMIG_BATCH_BYTES] = "bytes",     [QMIG_BATCH_PAGE] = "page",
+    [QMIG_BATCH_LITERAL] = "literal", [QMIG_BATCH_DELTA] = "delta",
+    [QMIG_BATCH_REF] = "reference",   [QMIG_BATCH_EMPTY] = "empty",
+    [QMIG_BATCH_ZERO] = "zero",       [QMIG_BATCH_XBZRLE] = "xbzrle",
+    [QMIG_BATCH_ZLIB] = "zlib",
+};
+
+static void
+add_number(JsonObject *o, const char *key, uint64_t value)
+{
+    json_object_object_add(o, key, json_object_new_uint64(value));
+}
+
+/* What became of main's pages: { "bytes_in", "bytes_out", "replaced", "overtook", "evicted",
+ * "cache_pages", "ops": { "delta": { "n", "in", "out" }, … } } */
+static JsonObject *
+describe_pack(QmigPack *pack)
+{
+    JsonObject *o = json_object_new_object(), *ops = json_object_new_object();
+    QmigPackCounts counts;
+
+    qmig_pack_count(pack, &counts);
+    add_number(o, "bytes_in", counts.bytes_in);
+    add_number(o, "bytes_out", counts.bytes_out);
+    add_number(o, "replaced", counts.replaced);
+    add_number(o, "overtook", counts.overtook);
+    add_number(o, "evicted", counts.evicted);
+    add_number(o, "cache_pages", counts.cache_pages);
+    for (unsigned i = 0; i < QMIG_BATCH_CODES; i++) {
+        if (op_names[i] != NULL && counts.op[i].n > 0) {
+            JsonObject *op = json_object_new_object();
+            add_number(op, "n", counts.op[i].n);
+            add_number(op, "in", counts.op[i].in);
+            add_number(op, "out", counts.op[i].out);
+            json_object_object_add(ops, op_names[i], op);
+        }
+    }
+    json_object_object_add(o, "ops", ops);
+    return o;
 }
 
 /* Free what has ended. */
@@ -143,6 +208,10 @@ sweep(QmigNear *near)
     for (guint i = near->carried->len; i-- > 0;) {
         Carried *c = near->carried->pdata[i];
         if (g_atomic_int_get(&c->ended)) {
+            if (qmig_pump_pack(c->pump) != NULL) {
+                qmig_json_put(near->last_pack);
+                near->last_pack = describe_pack(qmig_pump_pack(c->pump));
+            }
             g_ptr_array_add(ended, g_ptr_array_steal_index_fast(near->carried, i));
         }
     }
@@ -310,6 +379,7 @@ qmig_near_free(QmigNear *near)
     qmig_cancel_free(near->cancel);
     pthread_mutex_destroy(&near->lock);
     g_free(near->last_reason);
+    g_clear_pointer(&near->last_pack, qmig_json_put);
     g_free(near);
 }
 
@@ -363,6 +433,17 @@ qmig_near_describe(QmigNear *near)
 
     json_object_object_add(o, "backlog", json_object_new_uint64(qmig_near_backlog(near)));
     pthread_mutex_lock(&near->lock);
+    if (near->last_pack != NULL) {
+        JsonObject *copy = NULL;
+        (void)!json_object_deep_copy(near->last_pack, &copy, NULL);
+        json_object_object_add(o, "pack", copy);
+    }
+    for (guint i = 0; i < near->carried->len; i++) {
+        QmigPack *pack = qmig_pump_pack(((Carried *)near->carried->pdata[i])->pump);
+        if (pack != NULL) {
+            json_object_object_add(o, "pack", describe_pack(pack));
+        }
+    }
     if (near->last_reason != NULL) {
         json_object_object_add(o, "last_break",
                                json_object_new_string(near->last_reason));
