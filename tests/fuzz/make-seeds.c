@@ -7,6 +7,8 @@
 #include "compress/codec.h"
 #include "compress/inflate.h"
 #include "compress/xbzrle.h"
+#include "proxy/link/frame.h"
+#include "proxy/link/hello.h"
 #include "proxy/link/pack.h"
 #include "save/record.h"
 #include "save/writer.h"
@@ -340,6 +342,74 @@ save_batches(void)
     save_array("link-batch", "all-ops", out);
 }
 
+static void
+save_frame(const char *name, QmigFrameHead head, const void *payload)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+
+    if (head.codec == QMIG_FRAME_PLAIN) {
+        head.plain_length = head.length;
+    }
+    g_byte_array_set_size(out, QMIG_FRAME_HEAD);
+    qmig_frame_seal(&head, payload, out->data);
+    g_byte_array_append(out, payload, head.length);
+    save("link-frame", name, out->data, out->len);
+    /* And as what a stranger says, in pieces of eight bytes. */
+    g_byte_array_prepend(out, (const uint8_t[]){ 4, 7 }, 2);
+    save("link-handshake", name, out->data, out->len);
+}
+
+/* One of each message of the tunnel's beginning; fuzz-link-handshake.c has it after its number. */
+static void
+save_handshake(void)
+{
+    QmigHello hello = { .version_min = 1,
+                        .version_max = 2,
+                        .n_wires = 4,
+                        .window = 16 << 20,
+                        .cache_size = 256 << 20,
+                        .deadline_ms = 120000,
+                        .name = "vm1" };
+    QmigWelcome welcome = { .version = 1,
+                            .n_wires = 2,
+                            .window = 1 << 20,
+                            .id = { 1, 2, 3 },
+                            .secret = { 4, 5 } };
+    QmigResume resume = { .wire = 1, .id = { 1, 2, 3 }, .secret = { 4, 5 } };
+    uint8_t out[4][513] = { { 0 }, { 1 }, { 2 }, { 3 } };
+    size_t len[] = {
+        qmig_hello_write(&hello, out[0] + 1), qmig_welcome_write(&welcome, out[1] + 1),
+        qmig_resume_write(&resume, out[2] + 1),
+        qmig_refused_write(QMIG_REFUSED_FULL, "too many sessions", out[3] + 1)
+    };
+    static const char *const names[] = { "hello", "welcome", "resume", "refused" };
+    static const uint8_t types[] = { QMIG_FRAME_HELLO, QMIG_FRAME_WELCOME,
+                                     QMIG_FRAME_RESUME, QMIG_FRAME_REFUSED };
+    static const uint8_t data[64] = { 0 };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *name = g_strdup_printf("payload-%s", names[i]);
+        save("link-handshake", name, out[i], len[i] + 1);
+        save_frame(names[i],
+                   (QmigFrameHead){ .type = types[i], .length = (uint32_t)len[i] },
+                   out[i] + 1);
+    }
+    save_frame("ping", (QmigFrameHead){ .type = QMIG_FRAME_PING, .length = 8 }, data);
+    save_frame(
+        "data",
+        (QmigFrameHead){ .type = QMIG_FRAME_DATA, .stream = 1, .seq = 7, .length = 64 },
+        data);
+    save_frame("compressed",
+               (QmigFrameHead){ .type = QMIG_FRAME_BATCH,
+                                .codec = QMIG_FRAME_ZSTD,
+                                .stream = 2,
+                                .length = 64,
+                                .plain_length = 4096 },
+               data);
+    save_frame("end", (QmigFrameHead){ .type = QMIG_FRAME_END, .stream = 1, .seq = 8 },
+               data);
+}
+
 /* Main and a multifd channel, as fuzz-capture.c takes them. */
 static void
 save_captures(void)
@@ -440,6 +510,7 @@ main(int argc, char **argv)
     save_save_files();
     save_captures();
     save_batches();
+    save_handshake();
     save_timelines();
     save_texts();
     g_hash_table_unref(saved);
