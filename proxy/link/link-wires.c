@@ -530,7 +530,9 @@ qmig_link_missing_wire(QmigLink *link)
     int missing = -1;
 
     pthread_mutex_lock(&link->lock);
-    for (unsigned i = 0; i < link->config.agreed.n_wires && missing < 0; i++) {
+    /* Who is about to say goodbye, or has, comes no more: nobody would know it over there. */
+    for (unsigned i = 0; i < link->config.agreed.n_wires && missing < 0 && !link->bye_due;
+         i++) {
         if (link->wires[i] == NULL) {
             missing = (int)i;
         }
