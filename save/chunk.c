@@ -220,3 +220,20 @@ qmig_save_chunk_unseal(QmigSaveChunk *chunk, uint64_t seed, QmigCodecState *stat
                           "checksum %016" PRIx64 ", its bytes give %016" PRIx64,
                           head->hash, hash);
 }
+
+QmigSaveSlot *
+qmig_save_slot_new(uint32_t chunk_size)
+{
+    QmigSaveSlot *slot = g_new0(QmigSaveSlot, 1);
+
+    qmig_save_chunk_init(&slot->chunk, chunk_size);
+    return slot;
+}
+
+void
+qmig_save_slot_free(QmigSaveSlot *slot)
+{
+    qmig_save_chunk_clear(&slot->chunk);
+    g_clear_error(&slot->error);
+    g_free(slot);
+}

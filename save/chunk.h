@@ -4,6 +4,7 @@
 #define QMIG_SAVE_CHUNK_H
 
 #include "compress/codec.h"
+#include "compress/pipeline.h"
 #include "save/format.h"
 
 /* A row of zero pages' records, see save/format.h. */
@@ -21,6 +22,17 @@ typedef struct {
     uint8_t *work; /* the packed form; room for the chunk size */
     uint8_t *body; /* as stored: head.stored bytes; room for the chunk size */
 } QmigSaveChunk;
+
+/* A chunk in the ring between threads, see compress/pipeline.h. */
+typedef struct {
+    QmigSaveChunk chunk;
+    uint64_t file_offset; /* of the chunk's head; the reader's */
+    GError *error;        /* owned; why the work on it failed */
+} QmigSaveSlot;
+
+/* For a QmigPipelineOps. */
+QmigSaveSlot *qmig_save_slot_new(uint32_t chunk_size);
+void qmig_save_slot_free(QmigSaveSlot *slot);
 
 void qmig_save_chunk_init(QmigSaveChunk *chunk, uint32_t chunk_size);
 void qmig_save_chunk_clear(QmigSaveChunk *chunk);

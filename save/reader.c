@@ -10,8 +10,8 @@
  */
 #include "save/reader.h"
 
+#include "save/chunk.h"
 #include "save/io.h"
-#include "save/pipeline.h"
 #include "util/error.h"
 
 #include <inttypes.h>
@@ -111,7 +111,7 @@ read_file(const QmigSaveReader *r, void *buf, size_t len, uint64_t offset, GErro
 
 /* Worker: a chunk of a file is read here, so that reading is parallel too. */
 static bool
-load_chunk(const QmigSaveReader *r, QmigPipelineSlot *slot, GError **error)
+load_chunk(const QmigSaveReader *r, QmigSaveSlot *slot, GError **error)
 {
     QmigSaveChunk *chunk = &slot->chunk;
     uint32_t number = chunk->head.number;
@@ -134,11 +134,25 @@ load_chunk(const QmigSaveReader *r, QmigPipelineSlot *slot, GError **error)
                      slot->file_offset + QMIG_SAVE_HEAD_LENGTH, error);
 }
 
+static gpointer
+new_slot(gpointer user)
+{
+    return qmig_save_slot_new(((QmigSaveReader *)user)->header.chunk_size);
+}
+
+static void
+free_slot(gpointer slot, gpointer user)
+{
+    (void)user;
+    qmig_save_slot_free(slot);
+}
+
 /* Worker. The length of all chunks but the last is the chunk size. */
 static void
-unseal(QmigPipelineSlot *slot, QmigCodecState *state, void *user)
+unseal(gpointer data, QmigCodecState *state, gpointer user)
 {
     const QmigSaveReader *r = user;
+    QmigSaveSlot *slot = data;
     uint64_t number = slot->chunk.head.number;
 
     if ((r->is_file && !load_chunk(r, slot, &slot->error)) ||
@@ -146,6 +160,8 @@ unseal(QmigPipelineSlot *slot, QmigCodecState *state, void *user)
         prefix_chunk(r, &slot->error, number, slot->file_offset);
     }
 }
+
+static const QmigPipelineOps unsealing = { "qmig-save", new_slot, free_slot, unseal };
 
 /* ---- the end of the file ---------------------------------------------------------------- */
 
@@ -275,7 +291,7 @@ read_end_of_file(QmigSaveReader *r, GError **error)
 
 /* Read the next chunk of a pipe into @slot. *@end: it was the index instead. */
 static bool
-read_pipe_chunk(QmigSaveReader *r, QmigPipelineSlot *slot, bool *end, GError **error)
+read_pipe_chunk(QmigSaveReader *r, QmigSaveSlot *slot, bool *end, GError **error)
 {
     uint64_t number = r->next_chunk;
     uint8_t head[QMIG_SAVE_HEAD_LENGTH];
@@ -308,7 +324,7 @@ read_pipe_chunk(QmigSaveReader *r, QmigPipelineSlot *slot, bool *end, GError **e
 static bool
 fill_ring(QmigSaveReader *r, GError **error)
 {
-    QmigPipelineSlot *slot;
+    QmigSaveSlot *slot;
 
     while (!(r->have_info && r->next_chunk == r->offsets->len) &&
            (slot = qmig_pipeline_acquire(r->pipeline, false)) != NULL) {
@@ -343,7 +359,7 @@ release(QmigSaveReader *r)
 static bool
 take_chunk(QmigSaveReader *r, const uint8_t **data, size_t *len, GError **error)
 {
-    QmigPipelineSlot *slot = qmig_pipeline_take(r->pipeline);
+    QmigSaveSlot *slot = qmig_pipeline_take(r->pipeline);
     const QmigSaveHead *head = &slot->chunk.head;
 
     r->taken = true;
@@ -454,7 +470,7 @@ qmig_save_reader_seek(QmigSaveReader *r, uint64_t offset, GError **error)
     }
     release(r);
     while (qmig_pipeline_pending(r->pipeline) > 0) {
-        QmigPipelineSlot *slot = qmig_pipeline_take(r->pipeline);
+        QmigSaveSlot *slot = qmig_pipeline_take(r->pipeline);
         g_clear_error(&slot->error);
         qmig_pipeline_release(r->pipeline);
     }
@@ -503,7 +519,7 @@ qmig_save_reader_new(int fd, const char *name, const QmigSaveReaderConfig *confi
     if (!read_header(r, error) || (r->is_file && !read_end_of_file(r, error))) {
         return NULL;
     }
-    r->pipeline = qmig_pipeline_new(r->n_threads, r->header.chunk_size, unseal, r);
+    r->pipeline = qmig_pipeline_new(r->n_threads, &unsealing, r);
     return g_steal_pointer(&r);
 }
 

@@ -12,8 +12,8 @@
  */
 #include "save/writer.h"
 
+#include "save/chunk.h"
 #include "save/io.h"
-#include "save/pipeline.h"
 #include "util/error.h"
 
 #include <pthread.h>
@@ -28,11 +28,11 @@ struct QmigSaveWriter {
     GThread *thread; /* writes; NULL once joined */
 
     /* The caller's. */
-    QmigPipelineSlot *slot; /* being filled, or NULL */
-    uint32_t number;        /* of the chunk that is filled */
-    QmigSaveRun run;        /* being told of; position 0 = none */
-    uint64_t run_end;       /* stream offset behind its last record */
-    uint64_t run_page;      /* the page that would continue it */
+    QmigSaveSlot *slot; /* being filled, or NULL */
+    uint32_t number;    /* of the chunk that is filled */
+    QmigSaveRun run;    /* being told of; position 0 = none */
+    uint64_t run_end;   /* stream offset behind its last record */
+    uint64_t run_page;  /* the page that would continue it */
 
     /* Shared. */
     uint64_t added, written; /* atomic; bytes */
@@ -43,14 +43,30 @@ struct QmigSaveWriter {
     GArray *offsets; /* uint64_t, file offsets of chunks */
 };
 
+static gpointer
+new_slot(gpointer user)
+{
+    return qmig_save_slot_new(((QmigSaveWriter *)user)->header.chunk_size);
+}
+
 static void
-seal(QmigPipelineSlot *slot, QmigCodecState *state, void *user)
+free_slot(gpointer slot, gpointer user)
+{
+    (void)user;
+    qmig_save_slot_free(slot);
+}
+
+static void
+seal(gpointer data, QmigCodecState *state, gpointer user)
 {
     const QmigSaveWriter *w = user;
+    QmigSaveSlot *slot = data;
 
     qmig_save_chunk_seal(&slot->chunk, w->config.codec, w->config.level, w->header.id,
                          state);
 }
+
+static const QmigPipelineOps sealing = { "qmig-save", new_slot, free_slot, seal };
 
 static bool
 write_bytes(QmigSaveWriter *w, const void *data, size_t len, GError **error)
@@ -80,7 +96,7 @@ run_writing(void *data)
     QmigSaveWriter *w = data;
     g_autoptr(GError) error = NULL;
     uint8_t header[QMIG_SAVE_HEADER_LENGTH];
-    QmigPipelineSlot *slot;
+    QmigSaveSlot *slot;
     bool ok;
 
     qmig_save_write_header(&w->header, header);
@@ -118,7 +134,7 @@ qmig_save_writer_new(int fd, const QmigSaveConfig *config, const QmigCancel *can
     g_assert(n == sizeof w->header.id); /* eight bytes always come whole */
     pthread_mutex_init(&w->lock, NULL);
     w->offsets = g_array_new(FALSE, FALSE, sizeof(uint64_t));
-    w->pipeline = qmig_pipeline_new(w->config.threads, w->header.chunk_size, seal, w);
+    w->pipeline = qmig_pipeline_new(w->config.threads, &sealing, w);
     w->thread = g_thread_new("qmig-save-file", run_writing, w);
     return w;
 }

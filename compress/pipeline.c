@@ -6,7 +6,7 @@
  *
  * One lock guards them: at a chunk of 1 MiB each is taken some hundred times a second.
  */
-#include "save/pipeline.h"
+#include "compress/pipeline.h"
 
 #include <pthread.h>
 
@@ -14,11 +14,11 @@
 enum { SLOTS_PER_THREAD = 3, SLOTS_MORE = 2, DEFAULT_THREADS_MAX = 8 };
 
 struct QmigPipeline {
-    QmigPipelineFn work;
-    void *user;
+    const QmigPipelineOps *ops; /* borrowed */
+    gpointer user;
     pthread_mutex_t lock; /* GLib's is invisible to the thread sanitizer */
     pthread_cond_t work_due, slot_done, slot_free;
-    QmigPipelineSlot *slots;
+    gpointer *slots;
     bool *done; /* of each slot: worked on */
     unsigned n_slots, n_threads;
     GThread **threads;
@@ -32,21 +32,22 @@ qmig_pipeline_default_threads(void)
     return MIN(g_get_num_processors(), DEFAULT_THREADS_MAX);
 }
 
-/* Wait for work and claim it. Return: NULL when the thread shall end. */
-static QmigPipelineSlot *
-claim(QmigPipeline *p)
+/* Wait for work and claim it: its place in the ring. Return: false when the thread shall end. */
+static bool
+claim(QmigPipeline *p, unsigned *place)
 {
-    QmigPipelineSlot *slot = NULL;
+    bool claimed = false;
 
     pthread_mutex_lock(&p->lock);
     while (!p->stopping && p->claimed == p->submitted) {
         pthread_cond_wait(&p->work_due, &p->lock);
     }
     if (!p->stopping) {
-        slot = &p->slots[p->claimed++ % p->n_slots];
+        *place = (unsigned)(p->claimed++ % p->n_slots);
+        claimed = true;
     }
     pthread_mutex_unlock(&p->lock);
-    return slot;
+    return claimed;
 }
 
 static void *
@@ -54,12 +55,12 @@ run_worker(void *data)
 {
     QmigPipeline *p = data;
     QmigCodecState *state = qmig_codec_state_new();
-    QmigPipelineSlot *slot;
+    unsigned place;
 
-    while ((slot = claim(p)) != NULL) {
-        p->work(slot, state, p->user);
+    while (claim(p, &place)) {
+        p->ops->work(p->slots[place], state, p->user);
         pthread_mutex_lock(&p->lock);
-        p->done[slot - p->slots] = true;
+        p->done[place] = true;
         pthread_cond_signal(&p->slot_done);
         pthread_mutex_unlock(&p->lock);
     }
@@ -68,12 +69,11 @@ run_worker(void *data)
 }
 
 QmigPipeline *
-qmig_pipeline_new(unsigned n_threads, uint32_t chunk_size, QmigPipelineFn work,
-                  void *user)
+qmig_pipeline_new(unsigned n_threads, const QmigPipelineOps *ops, gpointer user)
 {
     QmigPipeline *p = g_new0(QmigPipeline, 1);
 
-    p->work = work;
+    p->ops = ops;
     p->user = user;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work_due, NULL);
@@ -81,14 +81,14 @@ qmig_pipeline_new(unsigned n_threads, uint32_t chunk_size, QmigPipelineFn work,
     pthread_cond_init(&p->slot_free, NULL);
     p->n_threads = n_threads;
     p->n_slots = n_threads * SLOTS_PER_THREAD + SLOTS_MORE;
-    p->slots = g_new0(QmigPipelineSlot, p->n_slots);
+    p->slots = g_new0(gpointer, p->n_slots);
     p->done = g_new0(bool, p->n_slots);
     for (unsigned i = 0; i < p->n_slots; i++) {
-        qmig_save_chunk_init(&p->slots[i].chunk, chunk_size);
+        p->slots[i] = ops->new_slot(user);
     }
     p->threads = g_new0(GThread *, n_threads);
     for (unsigned i = 0; i < n_threads; i++) {
-        p->threads[i] = g_thread_new("qmig-save", run_worker, p);
+        p->threads[i] = g_thread_new(ops->name, run_worker, p);
     }
     return p;
 }
@@ -107,8 +107,7 @@ qmig_pipeline_free(QmigPipeline *p)
         g_thread_join(p->threads[i]);
     }
     for (unsigned i = 0; i < p->n_slots; i++) {
-        qmig_save_chunk_clear(&p->slots[i].chunk);
-        g_clear_error(&p->slots[i].error);
+        p->ops->free_slot(p->slots[i], p->user);
     }
     pthread_cond_destroy(&p->work_due);
     pthread_cond_destroy(&p->slot_done);
@@ -120,17 +119,17 @@ qmig_pipeline_free(QmigPipeline *p)
     g_free(p);
 }
 
-QmigPipelineSlot *
+gpointer
 qmig_pipeline_acquire(QmigPipeline *p, bool wait)
 {
-    QmigPipelineSlot *slot = NULL;
+    gpointer slot = NULL;
 
     pthread_mutex_lock(&p->lock);
     while (wait && p->submitted - p->released == p->n_slots) {
         pthread_cond_wait(&p->slot_free, &p->lock);
     }
     if (p->submitted - p->released < p->n_slots) {
-        slot = &p->slots[p->submitted % p->n_slots];
+        slot = p->slots[p->submitted % p->n_slots];
     }
     pthread_mutex_unlock(&p->lock);
     return slot;
@@ -156,10 +155,10 @@ qmig_pipeline_finish(QmigPipeline *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-QmigPipelineSlot *
+gpointer
 qmig_pipeline_take(QmigPipeline *p)
 {
-    QmigPipelineSlot *slot = NULL;
+    gpointer slot = NULL;
 
     pthread_mutex_lock(&p->lock);
     unsigned place = (unsigned)(p->released % p->n_slots);
@@ -167,7 +166,7 @@ qmig_pipeline_take(QmigPipeline *p)
         pthread_cond_wait(&p->slot_done, &p->lock);
     }
     if (p->released < p->submitted) {
-        slot = &p->slots[place];
+        slot = p->slots[place];
     }
     pthread_mutex_unlock(&p->lock);
     return slot;
@@ -177,7 +176,6 @@ void
 qmig_pipeline_release(QmigPipeline *p)
 {
     pthread_mutex_lock(&p->lock);
-    g_clear_error(&p->slots[p->released % p->n_slots].error);
     p->released++;
     pthread_cond_signal(&p->slot_free);
     pthread_mutex_unlock(&p->lock);
