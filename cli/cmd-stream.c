@@ -17,6 +17,8 @@ static const CliCommand commands[] = {
     { "extract", "memory and device state as files", cli_stream_extract },
     { "convert", "as a plain stream or a mapped-ram file", cli_stream_convert },
     { "replay", "send it to a waiting QEMU, as its source would", cli_stream_replay },
+    { "pipe", "for QEMU's exec: compress, encrypt, at a rate, both ways",
+      cli_stream_pipe },
 };
 
 static void

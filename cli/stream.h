@@ -17,6 +17,7 @@ int cli_stream_device(int argc, char **argv);
 int cli_stream_desc(int argc, char **argv);
 int cli_stream_replay(int argc, char **argv);
 int cli_stream_stat(int argc, char **argv);
+int cli_stream_pipe(int argc, char **argv);
 
 /* Prints a line of progress on a terminal's stderr, from the second second on; else NULL. */
 typedef void (*CliStreamProgress)(uint64_t done, uint64_t total);
