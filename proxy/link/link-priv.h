@@ -53,6 +53,7 @@ struct QmigLinkStream {
     bool announced; /* far: OPEN has been seen */
     bool freed;     /* by its user */
     bool interrupted;
+    bool critical; /* carries the end of a migration */
     /* Out. */
     uint64_t send_seq;
     GQueue unacked;     /* Frame *, by seq */
@@ -128,6 +129,8 @@ bool link_arrived(QmigLink *link, const QmigFrameHead *head, QmigBuf *buf,
 bool link_wants(QmigLink *link, const QmigFrameHead *head);
 bool link_take_ack(QmigLink *link, const QmigBuf *payload, GError **error);
 void frame_unref(Frame *f);
+/* Does the guest change hosts, as this side knows? */
+bool link_is_critical_here(const QmigLink *link);
 
 /* link-wires.c. */
 void *link_clock_thread(void *data);

@@ -145,7 +145,8 @@ qmig_link_describe(QmigLink *link)
         add_text(o, "error", link->error->message);
     }
     json_object_object_add(
-        o, "critical", json_object_new_boolean(link->critical || link->peer_critical));
+        o, "critical",
+        json_object_new_boolean(link_is_critical_here(link) || link->peer_critical));
     json_object_object_add(o, "wires", describe_wires(link));
     json_object_object_add(o, "streams", describe_streams(link));
     add_number(o, "queued", stats.queued);

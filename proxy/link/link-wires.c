@@ -160,7 +160,7 @@ static bool
 next_control(LinkWire *w, QmigFrameHead *head, QmigWriter *out)
 {
     QmigLink *link = w->link;
-    bool ok = true;
+    bool ok = true, critical = link_is_critical_here(link);
 
     *head = (QmigFrameHead){ 0 };
     if (put_acks(link, out)) {
@@ -169,10 +169,10 @@ next_control(LinkWire *w, QmigFrameHead *head, QmigWriter *out)
         w->pong_due = false;
         head->type = QMIG_FRAME_PONG;
         ok = qmig_writer_be64(out, w->pong);
-    } else if (w->note_sent != link->critical) {
-        w->note_sent = link->critical;
+    } else if (w->note_sent != critical) {
+        w->note_sent = critical;
         head->type = QMIG_FRAME_NOTE;
-        ok = qmig_writer_u8(out, link->critical);
+        ok = qmig_writer_u8(out, critical);
     } else if (qmig_now_us() >= w->ping_at) {
         w->ping_at = qmig_deadline_in_ms(PING_MS);
         head->type = QMIG_FRAME_PING;

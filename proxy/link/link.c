@@ -699,6 +699,27 @@ qmig_link_set_critical(QmigLink *link, bool critical)
     pthread_mutex_unlock(&link->lock);
 }
 
+void
+qmig_link_stream_set_critical(QmigLinkStream *s)
+{
+    pthread_mutex_lock(&s->link->lock);
+    s->critical = true;
+    pthread_cond_broadcast(&s->link->work);
+    pthread_mutex_unlock(&s->link->lock);
+}
+
+bool
+link_is_critical_here(const QmigLink *link)
+{
+    bool critical = link->critical;
+
+    for (unsigned i = 0; i < link->n_streams && !critical; i++) {
+        const QmigLinkStream *s = link->streams[i];
+        critical = s != NULL && s->critical && !s->freed;
+    }
+    return critical;
+}
+
 bool
 qmig_link_is_critical(QmigLink *link)
 {

@@ -90,6 +90,8 @@ bool qmig_link_close(QmigLink *link, QmigDeadline deadline);
 
 /* Tell the other side that the guest is changing hosts (or is not any more). */
 void qmig_link_set_critical(QmigLink *link, bool critical);
+/* So does a stream that carries the end of a migration, until it is freed. */
+void qmig_link_stream_set_critical(QmigLinkStream *stream);
 /* Has the other side said so? */
 bool qmig_link_is_critical(QmigLink *link);
 /* Of bytes on the wire, a second, all connections together; 0: none. */

@@ -40,7 +40,8 @@ G_STATIC_ASSERT(BATCH_ITEMS + 2 * GROUP < QMIG_PENDING_SPARE);
 
 struct QmigPack {
     uint64_t pending_max;
-    gint effort; /* atomic; QmigPackEffort */
+    gint effort;    /* atomic; QmigPackEffort */
+    gint switching; /* atomic */
 
     /* The putter's. */
     QmigDecoder *decoder;
@@ -346,6 +347,7 @@ put_page(QmigPack *p, const struct qmig_event *ev, const QmigCancel *cancel,
 static void
 begin_postcopy(QmigPack *p)
 {
+    g_atomic_int_set(&p->switching, 1);
     pthread_mutex_lock(&p->lock);
     p->postcopy = true;
     publish(p);
@@ -409,6 +411,9 @@ is_barrier(QmigPack *p, const struct qmig_event *ev)
     switch (ev->kind) {
     case QMIG_EVENT_SECTION:
         p->ram_section = strcmp(ev->u.section.name, "ram") == 0;
+        if (p->ram_section && ev->u.section.type == QMIG_SECTION_END) {
+            g_atomic_int_set(&p->switching, 1);
+        }
         p->in_ram = p->ram_section && (ev->u.section.type == QMIG_SECTION_PART ||
                                        ev->u.section.type == QMIG_SECTION_END);
         return !p->ram_section;
@@ -758,6 +763,12 @@ qmig_pack_request(QmigPack *p, const char *block, uint64_t offset, uint64_t leng
         }
     }
     pthread_mutex_unlock(&p->lock);
+}
+
+bool
+qmig_pack_is_switching(QmigPack *p)
+{
+    return g_atomic_int_get(&p->switching) != 0;
 }
 
 uint64_t

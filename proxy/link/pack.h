@@ -85,6 +85,9 @@ void qmig_pack_set_effort(QmigPack *p, QmigPackEffort effort);
  */
 void qmig_pack_request(QmigPack *p, const char *block, uint64_t offset, uint64_t length);
 
+/* The guest changes sides: the last pass over memory, or post-copy, has begun. Threads: any. */
+bool qmig_pack_is_switching(QmigPack *p);
+
 /* Bytes put and not in a batch yet. Threads: any. */
 uint64_t qmig_pack_pending(QmigPack *p);
 

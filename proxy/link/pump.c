@@ -185,6 +185,7 @@ pack_thread(void *data)
 {
     QmigPump *p = data;
     g_autoptr(GError) error = NULL;
+    bool told = false;
     ssize_t n;
 
     do {
@@ -193,6 +194,10 @@ pack_thread(void *data)
             break;
         }
         set_effort(p);
+        if (!told && qmig_pack_is_switching(p->config.pack)) {
+            told = true;
+            qmig_link_stream_set_critical(p->config.stream);
+        }
         QmigBuf *buf = qmig_buf_new(QMIG_BATCH_MAX);
         n = qmig_pack_take(p->config.pack, buf->data, buf->size, p->cancel, &error);
         if (n <= 0) {

@@ -31,34 +31,6 @@ struct QmigWire {
     _Atomic uint64_t n_read, n_written, blocked_us;
 };
 
-/* ---- buffers ------------------------------------------------------------------------------ */
-
-QmigBuf *
-qmig_buf_new(uint32_t size)
-{
-    QmigBuf *buf = g_malloc(sizeof *buf + size);
-
-    buf->refs = 1;
-    buf->len = 0;
-    buf->size = size;
-    return buf;
-}
-
-QmigBuf *
-qmig_buf_ref(QmigBuf *buf)
-{
-    g_atomic_int_inc(&buf->refs);
-    return buf;
-}
-
-void
-qmig_buf_unref(QmigBuf *buf)
-{
-    if (buf != NULL && g_atomic_int_dec_and_test(&buf->refs)) {
-        g_free(buf);
-    }
-}
-
 /* ---- the connection ----------------------------------------------------------------------- */
 
 QmigWire *

@@ -3,24 +3,12 @@
 #ifndef QMIG_PROXY_LINK_WIRE_H
 #define QMIG_PROXY_LINK_WIRE_H
 
+#include "proxy/link/buf.h"
 #include "proxy/link/frame.h"
 #include "proxy/tls.h"
 #include "util/cancel.h"
 
 #include <sys/uio.h>
-
-/* Bytes that more than one may hold: a payload on its way. */
-typedef struct {
-    gint refs;
-    uint32_t len;  /* bytes used */
-    uint32_t size; /* bytes of storage */
-    uint8_t data[];
-} QmigBuf;
-
-QmigBuf *qmig_buf_new(uint32_t size);
-QmigBuf *qmig_buf_ref(QmigBuf *buf);
-void qmig_buf_unref(QmigBuf *buf);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigBuf, qmig_buf_unref)
 
 typedef struct QmigWire QmigWire;
 
