@@ -3,6 +3,7 @@
 #include "plugin/loader.h"
 
 struct qmig_plugin *qmig_plugin_init_fault(void);
+struct qmig_plugin *qmig_plugin_init_heatmap(void);
 struct qmig_plugin *qmig_plugin_init_null(void);
 struct qmig_plugin *qmig_plugin_init_record(void);
 struct qmig_plugin *qmig_plugin_init_stats(void);
@@ -11,8 +12,13 @@ struct qmig_plugin *qmig_plugin_init_xbzrle(void);
 struct qmig_plugin *qmig_plugin_init_zero(void);
 
 const QmigBuiltinPlugin qmig_builtin_plugins[] = {
-    { "fault", qmig_plugin_init_fault },       { "null", qmig_plugin_init_null },
-    { "record", qmig_plugin_init_record },     { "stats", qmig_plugin_init_stats },
-    { "throttle", qmig_plugin_init_throttle }, { "xbzrle", qmig_plugin_init_xbzrle },
-    { "zero", qmig_plugin_init_zero },         { NULL, NULL },
+    { "fault", qmig_plugin_init_fault },
+    { "heatmap", qmig_plugin_init_heatmap },
+    { "null", qmig_plugin_init_null },
+    { "record", qmig_plugin_init_record },
+    { "stats", qmig_plugin_init_stats },
+    { "throttle", qmig_plugin_init_throttle },
+    { "xbzrle", qmig_plugin_init_xbzrle },
+    { "zero", qmig_plugin_init_zero },
+    { NULL, NULL },
 };

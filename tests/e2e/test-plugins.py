@@ -1,15 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-The plugins that rewrite a stream, before a stock destination: test-plugins.py VERSION
+Plugins that rewrite a stream, and one that looks on, before a stock destination: test-plugins.py VERSION
 [WORD...]: those whose names have one of the words.
 
 No proxy on the destination's side, and the capability xbzrle on neither. RAM is compared byte for
 byte and the guests that run are counted, every time.
 """
+import json
+import pathlib
+import struct
 import sys
+import tempfile
 import threading
 import time
+import zlib
 
 import lib
 from lib import check
@@ -85,12 +90,51 @@ def zeroes_found(report, source=VERSION):
         check(mine["bytes_saved"] == mine["zero"] * 4095, f"their bytes: {mine}")
 
 
+def read_png(path):
+    """Width, height and rows of a PNG of 8-bit numbers."""
+    data, at, packed = path.read_bytes(), 8, b""
+    check(data[:8] == b"\x89PNG\r\n\x1a\n", "a PNG")
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8:at + 8 + length]
+        check(zlib.crc32(kind + body) == struct.unpack_from(">I", data, at + 8 + length)[0], kind)
+        if kind == b"IHDR":
+            width, height = struct.unpack_from(">II", body)
+        packed += body if kind == b"IDAT" else b""
+        at += 12 + length
+    rows = zlib.decompress(packed)
+    check(len(rows) == (width + 1) * height, f"{width} x {height}: {len(rows)} bytes")
+    return width, height, [rows[y * (width + 1) + 1:(y + 1) * (width + 1)] for y in range(height)]
+
+
+def heat_is_where_the_guest_writes(report, directory):
+    """The map of what QEMU sent: the same counts as stats', hottest where the guest writes."""
+    came, mine = (report["proxy"]["plugins"][name] for name in ("stats", "heatmap"))
+    check(mine["resent"] == came["pages"]["resent"] > 0, f"resent: {mine}")
+    hot = mine["hottest"][0]
+    check(16 << 20 <= hot["offset"] < 48 << 20, f"hottest is the working set: {hot}")
+    whole = json.loads((directory / "map.json").read_text(encoding="utf-8"))
+    ram = max(whole["pages"], key=lambda block: block["length"])
+    times = bytearray(ram["length"] // ram["page_size"])
+    for first, pages, n, _ in ram["runs"]:
+        times[first:first + pages] = bytes([min(n, 254)]) * pages
+    width, _, rows = read_png(directory / "map.png")
+    pixels = b"".join(rows[ram["image_row"]:ram["image_row"] + ram["image_rows"]])
+    check(width == 512 and pixels[:len(times)] == times, "the picture is what the JSON says")
+    check(not mine.get("file_error"), mine)
+    width, height, _ = read_png(directory / "time.png")
+    check(width > 500 and height > 5, f"{height} slices of {width} columns")
+
+
 def chain():
-    with pair() as p:
-        report = moved(p, *CHAIN, *SLOW, *sends_zeroes(VERSION))
+    with pair() as p, tempfile.TemporaryDirectory() as name:
+        report = moved(p, f"--plugin=heatmap:file={name}/map.json,image={name}/map.png,"
+                          f"timeline={name}/time.png",
+                       *CHAIN, *SLOW, *sends_zeroes(VERSION))
         deltas_save(report)
         deltas_at_the_end(report)
         zeroes_found(report)
+        heat_is_where_the_guest_writes(report, pathlib.Path(name))
 
 
 def go_over(p, failed):
@@ -196,7 +240,7 @@ def cancelled():
 
 
 TESTS = [
-    ("zero and xbzrle, RAM equal, deltas to the end", chain),
+    ("heatmap, zero and xbzrle, RAM equal, deltas to the end", chain),
     ("zero and xbzrle, then post-copy, RAM equal", postcopy),
 ]
 LONG = [
