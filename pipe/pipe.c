@@ -26,7 +26,7 @@ enum {
     FAST_PIECES_PER_S = 20, /* with a rate: a block is at most what it gives in so long */
     GREETING_MS = 10000,    /* for who was let in to say who it is */
     TICK_MS = 1000,
-    ENDING_MS = 60000, /* one way has ended, and on the other nothing moves */
+    ENDING_MS = 60000, /* all was sent, and nothing moves */
     BACKLOG = 4,
     RETRY_MS = 50,
 };
@@ -381,15 +381,18 @@ moved(const QmigPipe *p)
            __atomic_load_n(&p->decode.bytes_out, __ATOMIC_RELAXED);
 }
 
-/* One way has ended and the other is stuck. */
+/* All that our own side had to say is told, and the other qmig does not come to its end: QEMU waits
+ * for ours with its monitor blocked. A side that never had anything to say may listen as long as it
+ * likes. */
 static bool
 is_stuck(QmigPipe *p, uint64_t *before, QmigDeadline *deadline)
 {
-    bool ending = __atomic_load_n(&p->encode.ended, __ATOMIC_RELAXED) != 0 ||
-                  __atomic_load_n(&p->decode.ended, __ATOMIC_RELAXED) != 0;
+    bool ending = p->two_way &&
+                  __atomic_load_n(&p->encode.ended, __ATOMIC_RELAXED) != 0 &&
+                  __atomic_load_n(&p->encode.bytes_in, __ATOMIC_RELAXED) > 0;
     uint64_t now = moved(p);
 
-    if (!p->two_way || !ending || now != *before) {
+    if (!ending || now != *before) {
         *before = now;
         *deadline = qmig_deadline_in_ms(ENDING_MS);
     }
@@ -433,7 +436,7 @@ settle(QmigPipe *p, GError **error)
     if (p->timed_out) {
         return qmig_set_error(
             error, QMIG_ERROR_TIMEOUT,
-            "one way has ended, and on the other nothing moved for %d s",
+            "all was sent, and nothing came back for %d s: look at the other side",
             ENDING_MS / 1000);
     }
     if (first == NULL || (p->encode_error != NULL &&
