@@ -14,6 +14,7 @@ static const CliCommand commands[] = {
     { "desc", "the description of the device state", cli_stream_desc },
     { "diff", "what differs between two streams", cli_stream_diff },
     { "check", "is it whole, and would this QEMU take it?", cli_stream_check },
+    { "accepts", "what a QEMU takes, for the plugin guard", cli_stream_accepts },
     { "extract", "memory and device state as files", cli_stream_extract },
     { "convert", "as a plain stream or a mapped-ram file", cli_stream_convert },
     { "replay", "send it to a waiting QEMU, as its source would", cli_stream_replay },

@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 
 static struct {
     gboolean json;
@@ -59,29 +58,16 @@ ask_binary(JsonObject *check, GError **error)
                               ? arg.machine
                               : qmig_json_string(json_object_object_get(check, "needs"),
                                                  "machine");
-    char *argv[] = { arg.binary,
-                     (char *)"-machine",
-                     (char *)(machine ?: "none"),
-                     (char *)"-dump-vmstate",
-                     (char *)"/dev/stdout",
-                     NULL };
-    g_autofree char *out = NULL, *err = NULL;
-    g_autoptr(GError) local = NULL;
-    int status;
+    g_autofree char *refusal = NULL;
+    g_autofree char *out = cli_dump_vmstate(arg.binary, machine, &refusal, error);
 
-    if (!g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err,
-                      &status, &local)) {
-        return qmig_set_error(error, QMIG_ERROR_IO, "%s", local->message);
-    }
-    if (WIFSIGNALED(status)) {
-        return qmig_set_error(error, QMIG_ERROR_IO,
-                              "%s -dump-vmstate: ended by signal %d: %s", arg.binary,
-                              WTERMSIG(status), g_strstrip(err));
-    }
-    if (!g_spawn_check_wait_status(status, NULL)) {
+    if (refusal != NULL) {
         /* It does not know the machine type, for one. */
-        qmig_check_add(check, "refused", "", 0, "machine", "%s", g_strstrip(err));
+        qmig_check_add(check, "refused", "", 0, "machine", "%s", refusal);
         return true;
+    }
+    if (out == NULL) {
+        return false;
     }
     return qmig_check_against_vmstate(check, out, strlen(out), error);
 }

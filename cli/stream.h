@@ -18,6 +18,12 @@ int cli_stream_desc(int argc, char **argv);
 int cli_stream_replay(int argc, char **argv);
 int cli_stream_stat(int argc, char **argv);
 int cli_stream_pipe(int argc, char **argv);
+int cli_stream_accepts(int argc, char **argv);
+
+/* What @binary -machine @machine (nullable) -dump-vmstate prints (transfer full); NULL with
+ * @refusal (transfer full): it would not, and why; NULL with @error: it could not be run. */
+char *cli_dump_vmstate(const char *binary, const char *machine, char **refusal,
+                       GError **error);
 
 /* Prints a line of progress on a terminal's stderr, from the second second on; else NULL. */
 typedef void (*CliStreamProgress)(uint64_t done, uint64_t total);

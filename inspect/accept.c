@@ -2,6 +2,7 @@
 /* Would this QEMU take the stream? Its needs against facts, a running QEMU, a binary's devices. */
 #include "inspect/check.h"
 
+#include "plugin/guard/accepts.h"
 #include "qmp/commands.h"
 #include "util/error.h"
 
@@ -61,32 +62,24 @@ qmig_check_against_facts(JsonObject *check, const char *machine, unsigned versio
     }
 }
 
-/* ---- a running QEMU ------------------------------------------------------------------------ */
+/* ---- a running QEMU, described ------------------------------------------------------------- */
 
-static bool
-compare_machine(JsonObject *check, QmigQmp *qmp, GError **error)
+static void
+add(JsonObject *object, const char *key, JsonObject *value)
 {
-    g_autofree char *machine = qmig_qmp_query_machine(qmp, error);
-
-    if (machine == NULL) {
-        return false;
-    }
-    qmig_check_against_facts(check, machine, qmig_qmp_version(qmp));
-    return true;
+    json_object_object_add(object, key, value);
 }
 
 /* Lines of `info ramblock`: name, page size, unit, offset, used, total, … */
 static bool
-compare_blocks(JsonObject *check, QmigQmp *qmp, GError **error)
+describe_blocks(JsonObject *accepts, QmigQmp *qmp, GError **error)
 {
     JsonObject *arguments = json_object_new_object();
-    JsonObject *blocks = qmig_json_get(needs_of(check), "blocks", json_type_array);
+    JsonObject *blocks = json_object_new_array();
     g_autoptr(JsonObject) answer = NULL;
-    g_autoptr(GHashTable)
-        used = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
 
-    json_object_object_add(arguments, "command-line",
-                           json_object_new_string("info ramblock"));
+    add(accepts, "blocks", blocks);
+    add(arguments, "command-line", json_object_new_string("info ramblock"));
     if (!qmig_qmp_execute(qmp, "human-monitor-command", arguments, &answer, NULL,
                           error)) {
         return false;
@@ -98,22 +91,11 @@ compare_blocks(JsonObject *check, QmigQmp *qmp, GError **error)
 
         if (sscanf(*line, " %255s %*u %*s 0x%" SCNx64 " 0x%" SCNx64 " 0x%" SCNx64, name,
                    &offset, &length, &total) == 4) {
-            g_hash_table_insert(used, g_strdup(name), g_strdup_printf("%" PRIu64, total));
-        }
-    }
-    for (size_t i = 0; i < json_object_array_length(blocks); i++) {
-        JsonObject *block = json_object_array_get_idx(blocks, i);
-        const char *name = qmig_json_string(block, "name");
-        int64_t length = qmig_json_int(block, "length", 0);
-        const char *total = g_hash_table_lookup(used, name);
+            JsonObject *block = json_object_new_object();
 
-        if (total == NULL) {
-            refusef(check, name,
-                    "RAM block of %" PRId64 " bytes: the QEMU has none of this name",
-                    length);
-        } else if (g_ascii_strtoll(total, NULL, 10) < length) {
-            refusef(check, name, "RAM block of %" PRId64 " bytes: the QEMU's has %s",
-                    length, total);
+            add(block, "name", json_object_new_string(name));
+            add(block, "length", json_object_new_uint64(total));
+            json_object_array_add(blocks, block);
         }
     }
     return true;
@@ -121,15 +103,16 @@ compare_blocks(JsonObject *check, QmigQmp *qmp, GError **error)
 
 /* The addresses of PCI devices, of buses behind bridges, too. */
 static void
-collect_pci(JsonObject *devices, GHashTable *found)
+collect_pci(JsonObject *devices, JsonObject *found)
 {
     for (size_t i = 0; devices != NULL && i < json_object_array_length(devices); i++) {
         JsonObject *device = json_object_array_get_idx(devices, i);
         JsonObject *bridge = qmig_json_get(device, "pci_bridge", json_type_object);
+        g_autofree char *slot = g_strdup_printf(
+            "%02x.%x", (unsigned)qmig_json_int(device, "slot", 0),
+            (unsigned)qmig_json_int(device, "function", 0));
 
-        g_hash_table_add(
-            found, g_strdup_printf("%02x.%x", (unsigned)qmig_json_int(device, "slot", 0),
-                                   (unsigned)qmig_json_int(device, "function", 0)));
+        json_object_array_add(found, json_object_new_string(slot));
         if (bridge != NULL) {
             collect_pci(qmig_json_get(bridge, "devices", json_type_array), found);
         }
@@ -137,13 +120,12 @@ collect_pci(JsonObject *devices, GHashTable *found)
 }
 
 static bool
-compare_pci(JsonObject *check, QmigQmp *qmp, GError **error)
+describe_pci(JsonObject *accepts, QmigQmp *qmp, GError **error)
 {
-    JsonObject *sections = qmig_json_get(needs_of(check), "sections", json_type_array);
-    g_autoptr(GHashTable)
-        found = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    JsonObject *found = json_object_new_array();
     g_autoptr(JsonObject) buses = NULL;
 
+    add(accepts, "pci", found);
     if (!qmig_qmp_execute(qmp, "query-pci", NULL, &buses, NULL, error)) {
         return false;
     }
@@ -152,142 +134,160 @@ compare_pci(JsonObject *check, QmigQmp *qmp, GError **error)
                                   json_type_array),
                     found);
     }
-    for (size_t i = 0; i < json_object_array_length(sections); i++) {
-        const char *name = qmig_json_string(json_object_array_get_idx(sections, i),
-                                            "name");
-        unsigned domain, bus, slot, function;
-        int end = 0;
-
-        /* Behind a bridge the path goes on with a colon; the first hop is enough. */
-        if (sscanf(name, "%4x:%2x:%2x.%1x%n", &domain, &bus, &slot, &function, &end) ==
-                4 &&
-            end > 0) {
-            g_autofree char *address = g_strdup_printf("%02x.%x", slot, function);
-            if (!g_hash_table_contains(found, address)) {
-                refusef(check, name, "the QEMU has no PCI device at %s", address);
-            }
-        }
-    }
     return true;
 }
 
 static bool
-compare_vcpus(JsonObject *check, QmigQmp *qmp, GError **error)
+describe_capabilities(JsonObject *accepts, QmigQmp *qmp, GError **error)
 {
-    JsonObject *sections = qmig_json_get(needs_of(check), "sections", json_type_array);
-    unsigned has, wanted = 0;
-
-    if (!qmig_qmp_query_vcpus(qmp, &has, error)) {
-        return false;
-    }
-    for (size_t i = 0; i < json_object_array_length(sections); i++) {
-        const char *name = qmig_json_string(json_object_array_get_idx(sections, i),
-                                            "name");
-        wanted += strcmp(name, "cpu") == 0;
-    }
-    if (wanted != 0 && wanted != has) {
-        refusef(check, "cpu",
-                "the stream is of a guest with %u vCPUs, the QEMU has %u: use "
-                "-smp %u",
-                wanted, has, wanted);
-    }
-    return true;
-}
-
-/* Those in the configuration must be set exactly; the others at least be there. */
-static bool
-compare_capabilities(JsonObject *check, QmigQmp *qmp, GError **error)
-{
-    JsonObject *wanted = qmig_json_get(needs_of(check), "capabilities", json_type_array);
+    JsonObject *states = json_object_new_object();
     g_autoptr(JsonObject) has = NULL;
 
+    add(accepts, "capabilities", states);
     if (!qmig_qmp_execute(qmp, "query-migrate-capabilities", NULL, &has, NULL, error)) {
         return false;
     }
-    for (size_t i = 0; i < json_object_array_length(wanted); i++) {
-        const char *name = json_object_get_string(json_object_array_get_idx(wanted, i));
-        bool known = false, set = false;
+    for (size_t i = 0; i < json_object_array_length(has); i++) {
+        JsonObject *one = json_object_array_get_idx(has, i);
+        const char *name = qmig_json_string(one, "capability");
 
-        for (size_t k = 0; k < json_object_array_length(has); k++) {
-            JsonObject *capability = json_object_array_get_idx(has, k);
-
-            if (strcmp(qmig_json_string(capability, "capability"), name) == 0) {
-                known = true;
-                set = qmig_json_bool(capability, "state", false);
-            }
-        }
-        if (!known) {
-            refusef(check, name, "the QEMU does not know the capability %s", name);
-        } else if (!set) {
-            refusef(check, name,
-                    "the QEMU has the capability %s, but it is off: switch it on before "
-                    "migrate-incoming",
-                    name);
+        if (name != NULL) {
+            add(states, name,
+                json_object_new_boolean(qmig_json_bool(one, "state", false)));
         }
     }
     return true;
+}
+
+JsonObject *
+qmig_accepts_new_description(void)
+{
+    JsonObject *accepts = json_object_new_object();
+
+    add(accepts, "format", json_object_new_string("qmig-accepts"));
+    add(accepts, "version", json_object_new_int(1));
+    return accepts;
+}
+
+bool
+qmig_accepts_of_qmp(JsonObject *accepts, QmigQmp *qmp, GError **error)
+{
+    g_autofree char *machine = qmig_qmp_query_machine(qmp, error);
+    unsigned vcpus;
+
+    if (machine == NULL) {
+        return false;
+    }
+    add(accepts, "machine", json_object_new_string(machine));
+    add(accepts, "qemu", json_object_new_int64(qmig_qmp_version(qmp)));
+    if (!describe_blocks(accepts, qmp, error) ||
+        !qmig_qmp_query_vcpus(qmp, &vcpus, error)) {
+        return false;
+    }
+    add(accepts, "vcpus", json_object_new_int64(vcpus));
+    return describe_pci(accepts, qmp, error) &&
+           describe_capabilities(accepts, qmp, error);
+}
+
+/* ---- compared ------------------------------------------------------------------------------- */
+
+/* @text: (transfer full) (nullable) */
+static void
+refuse_if(JsonObject *check, const char *where, char *text)
+{
+    if (text != NULL) {
+        refuse(check, where, text);
+        g_free(text);
+    }
+}
+
+static void
+compare_sections(JsonObject *check, const QmigAccepts *accepts)
+{
+    JsonObject *sections = qmig_json_get(needs_of(check), "sections", json_type_array);
+    unsigned vcpus = 0;
+
+    for (size_t i = 0; i < json_object_array_length(sections); i++) {
+        JsonObject *section = json_object_array_get_idx(sections, i);
+        const char *name = qmig_json_string(section, "name");
+
+        vcpus += strcmp(name, "cpu") == 0;
+        refuse_if(check, name,
+                  qmig_accepts_section(accepts, name,
+                                       (uint32_t)qmig_json_int(section, "instance", 0),
+                                       (uint32_t)qmig_json_int(section, "version", 0),
+                                       qmig_json_string(section, "vmsd")));
+    }
+    refuse_if(check, "cpu", qmig_accepts_vcpus(accepts, vcpus));
+}
+
+static void
+compare(JsonObject *check, const QmigAccepts *accepts)
+{
+    JsonObject *blocks = qmig_json_get(needs_of(check), "blocks", json_type_array);
+    JsonObject *wanted = qmig_json_get(needs_of(check), "capabilities", json_type_array);
+
+    for (size_t i = 0; i < json_object_array_length(blocks); i++) {
+        JsonObject *block = json_object_array_get_idx(blocks, i);
+        const char *name = qmig_json_string(block, "name");
+
+        refuse_if(check, name,
+                  qmig_accepts_block(accepts, name,
+                                     (uint64_t)qmig_json_int(block, "length", 0)));
+    }
+    compare_sections(check, accepts);
+    for (size_t i = 0; i < json_object_array_length(wanted); i++) {
+        const char *name = json_object_get_string(json_object_array_get_idx(wanted, i));
+
+        refuse_if(check, name, qmig_accepts_capability(accepts, name));
+    }
 }
 
 bool
 qmig_check_against_qmp(JsonObject *check, QmigQmp *qmp, GError **error)
 {
-    return compare_machine(check, qmp, error) && compare_blocks(check, qmp, error) &&
-           compare_vcpus(check, qmp, error) && compare_pci(check, qmp, error) &&
-           compare_capabilities(check, qmp, error);
+    g_autoptr(JsonObject) description = qmig_accepts_new_description();
+    g_autoptr(QmigAccepts) accepts = qmig_accepts_new();
+
+    if (!qmig_accepts_of_qmp(description, qmp, error) ||
+        !qmig_accepts_add(accepts, description, error)) {
+        return false;
+    }
+    qmig_check_against_facts(check, qmig_json_string(description, "machine"),
+                             qmig_qmp_version(qmp));
+    compare(check, accepts);
+    return true;
 }
 
 /* ---- a binary's devices --------------------------------------------------------------------- */
 
-/* Note the vmstates of a dump: { "name": device or machine: { "Description": { "vmsd_name",
- * "version_id", "minimum_version_id", … } } }. */
-static GHashTable *
-list_vmstates(JsonObject *dump)
+bool
+qmig_accepts_of_vmstate(JsonObject *accepts, const char *json, size_t length,
+                        GError **error)
 {
-    GHashTable *found = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(JsonObject) dump = json_tokener_parse(json);
+    g_autoptr(JsonObject) found = qmig_accepts_of_dump(dump, NULL);
 
-    json_object_object_foreach(dump, device, entry)
-    {
-        JsonObject *description = qmig_json_get(entry, "Description", json_type_object);
-        const char *name = description != NULL
-                               ? qmig_json_string(description, "vmsd_name")
-                               : NULL;
-
-        (void)device;
-        if (name != NULL) {
-            /* Borrowed: the dump outlives the table. */
-            g_hash_table_insert(found, g_strdup(name), description);
-        }
+    if (found == NULL) {
+        return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                              "%zu bytes that are no output of -dump-vmstate", length);
     }
-    return found;
+    add(accepts, "vmstates",
+        json_object_get(qmig_json_get(found, "vmstates", json_type_object)));
+    return true;
 }
 
 bool
 qmig_check_against_vmstate(JsonObject *check, const char *json, size_t length,
                            GError **error)
 {
-    g_autoptr(JsonObject) dump = json_tokener_parse(json);
-    JsonObject *sections = qmig_json_get(needs_of(check), "sections", json_type_array);
+    g_autoptr(JsonObject) description = qmig_accepts_new_description();
+    g_autoptr(QmigAccepts) accepts = qmig_accepts_new();
 
-    if (!json_object_is_type(dump, json_type_object)) {
-        return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
-                              "%zu bytes that are no output of -dump-vmstate", length);
+    if (!qmig_accepts_of_vmstate(description, json, length, error) ||
+        !qmig_accepts_add(accepts, description, error)) {
+        return false;
     }
-    g_autoptr(GHashTable) vmstates = list_vmstates(dump);
-    for (size_t i = 0; i < json_object_array_length(sections); i++) {
-        JsonObject *section = json_object_array_get_idx(sections, i);
-        const char *vmsd = qmig_json_string(section, "vmsd");
-        JsonObject *known = vmsd != NULL ? g_hash_table_lookup(vmstates, vmsd) : NULL;
-        int64_t version = qmig_json_int(section, "version", 0);
-
-        if (known != NULL &&
-            (version > qmig_json_int(known, "version_id", version) ||
-             version < qmig_json_int(known, "minimum_version_id", version))) {
-            refusef(check, qmig_json_string(section, "name"),
-                    "state of version %" PRId64 ", the QEMU takes %" PRId64
-                    " to %" PRId64,
-                    version, qmig_json_int(known, "minimum_version_id", 0),
-                    qmig_json_int(known, "version_id", 0));
-        }
-    }
+    compare_sections(check, accepts);
     return true;
 }

@@ -50,4 +50,18 @@ bool qmig_check_against_qmp(JsonObject *check, QmigQmp *qmp,
 bool qmig_check_against_vmstate(JsonObject *check, const char *json, size_t length,
                                 GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* ---- what a QEMU takes, as a description (docs/accepts.md) --------------------------------- */
+
+/* A description that says nothing yet. (transfer full) */
+JsonObject *qmig_accepts_new_description(void);
+
+/* Add what this running QEMU tells: "machine", "qemu", "vcpus", "blocks", "pci", "capabilities".
+ * Errors: as qmig_qmp_execute(). */
+bool qmig_accepts_of_qmp(JsonObject *accepts, QmigQmp *qmp,
+                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* Add "vmstates", by the output of a binary's -dump-vmstate. Errors: PROTOCOL. */
+bool qmig_accepts_of_vmstate(JsonObject *accepts, const char *json, size_t length,
+                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 #endif

@@ -24,6 +24,8 @@ struct QmigInstance {
     void *handle;          /* open's */
     bool opened;
     bool is_ready;
+    struct qmig_outcome outcome;
+    char *failure;         /* owned; outcome's */
     char *record;          /* the directory of the capture it asked for, or NULL */
     QmigPosition position; /* NULL: there is none */
     void *position_data;
@@ -118,6 +120,7 @@ host_record(struct qmig_host *host, const char *directory)
         return -1;
     }
     g_free(instance->record);
+    g_free(instance->failure);
     instance->record = g_strdup(directory);
     return 0;
 }
@@ -135,6 +138,27 @@ qmig_instance_set_position(QmigInstance *instance, QmigPosition position, void *
 {
     instance->position = position;
     instance->position_data = data;
+}
+
+static const struct qmig_outcome *
+host_outcome(struct qmig_host *host)
+{
+    const QmigInstance *instance = host->context;
+
+    return &instance->outcome;
+}
+
+void
+qmig_instance_set_outcome(QmigInstance *instance, const char *failure, int64_t pong)
+{
+    g_free(instance->failure);
+    instance->failure = g_strdup(failure);
+    instance->outcome = (struct qmig_outcome){
+        .size = sizeof instance->outcome,
+        .has_pong = pong >= 0,
+        .last_pong = pong >= 0 ? (uint32_t)pong : 0,
+        .failure = instance->failure,
+    };
 }
 
 /* ---- calls ---------------------------------------------------------------------------- */
@@ -171,6 +195,7 @@ qmig_instance_open(QmigPlugin *plugin, GError **error)
     g_autoptr(QmigInstance) instance = g_new0(QmigInstance, 1);
 
     instance->plugin = plugin;
+    qmig_instance_set_outcome(instance, NULL, -1);
     instance->host = (struct qmig_host){
         .size = sizeof instance->host,
         .context = instance,
@@ -178,6 +203,7 @@ qmig_instance_open(QmigPlugin *plugin, GError **error)
         .debug = host_debug,
         .now_ns = host_now_ns,
         .record = host_record,
+        .outcome = host_outcome,
         .position = host_position,
     };
     pthread_mutex_init(&instance->lock, NULL);

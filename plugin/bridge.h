@@ -64,6 +64,9 @@ typedef uint64_t (*QmigPosition)(void *data);
 void qmig_instance_set_position(QmigInstance *instance, QmigPosition position,
                                 void *data);
 
+/* What host->outcome tells from now on. @failure: (nullable) copied; @pong: -1 = none. */
+void qmig_instance_set_outcome(QmigInstance *instance, const char *failure, int64_t pong);
+
 /**
  * qmig_instance_report() - what the instance has learnt
  *

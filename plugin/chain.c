@@ -133,6 +133,56 @@ qmig_chain_push(QmigChain *chain, const struct qmig_event *ev, GError **error)
     return true;
 }
 
+static bool
+has_idle(const QmigChain *chain, unsigned i)
+{
+    return chain->stages[i].event != NULL &&
+           qmig_instance_api(chain->stages[i].instance)->idle != NULL;
+}
+
+bool
+qmig_chain_minds_silence(const QmigChain *chain)
+{
+    for (unsigned i = 0; i < chain->n_stages; i++) {
+        if (has_idle(chain, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
+qmig_chain_idle(QmigChain *chain, uint64_t silent_ns, GError **error)
+{
+    for (unsigned i = 0; i < chain->n_stages && chain->error == NULL; i++) {
+        Stage *stage = &chain->stages[i];
+
+        if (!has_idle(chain, i)) {
+            continue;
+        }
+        stage->may_send = true;
+        int result = qmig_instance_api(stage->instance)
+                         ->idle(stage->handle, &stage->next, silent_ns);
+        stage->may_send = false;
+        if (result != 0 && chain->error == NULL) {
+            qmig_instance_failed(stage->instance, "idle", &chain->error);
+        }
+    }
+    if (chain->error != NULL) {
+        g_propagate_error(error, g_steal_pointer(&chain->error));
+        return false;
+    }
+    return true;
+}
+
+void
+qmig_chain_set_outcome(QmigChain *chain, const char *failure, int64_t pong)
+{
+    for (unsigned i = 0; i < chain->n_instances; i++) {
+        qmig_instance_set_outcome(chain->instances[i], failure, pong);
+    }
+}
+
 bool
 qmig_chain_finish(QmigChain *chain, GError **error)
 {

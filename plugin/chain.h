@@ -46,8 +46,19 @@ bool qmig_chain_looks_first(const QmigChain *chain);
 void qmig_chain_set_position(QmigChain *chain, uint64_t (*position)(void *), void *data);
 
 /* Hand one event to the first plugin. Errors: PLUGIN, or the sink's. After one the chain is
-   good only for reports. */
+   good only for finish and reports. */
 bool qmig_chain_push(QmigChain *chain, const struct qmig_event *ev,
+                     GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* What the plugins are told of the end (host->outcome). @failure: (nullable); @pong: value of the
+   last PONG, -1 = none. Before finish, or where there is none before free. */
+void qmig_chain_set_outcome(QmigChain *chain, const char *failure, int64_t pong);
+
+/* A plugin wants to be told of silence: qmig_chain_idle(). */
+bool qmig_chain_minds_silence(const QmigChain *chain);
+
+/* Nothing came for so long. Between events. Errors: as push. */
+bool qmig_chain_idle(QmigChain *chain, uint64_t silent_ns,
                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* The input ended: `finish` of every plugin, first to last. */

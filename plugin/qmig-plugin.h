@@ -61,6 +61,15 @@ struct qmig_report {
     void (*end)(struct qmig_report *);
 };
 
+/* What came of the migration, as far as it is known on the main channel. */
+struct qmig_outcome {
+    uint32_t size;      /* of this structure, bytes */
+    uint32_t has_pong;  /* 1: last_pong tells something */
+    uint32_t last_pong; /* value of the last PONG that the destination sent */
+    uint32_t reserved;
+    const char *failure; /* NUL-terminated, for people; NULL: no failure is known */
+};
+
 /* What the host offers an instance; valid until close returns. */
 struct qmig_host {
     uint32_t size;
@@ -82,6 +91,10 @@ struct qmig_host {
     /* Inside `observe` and `event`: how many bytes of the main channel leave before the event
        in hand, as qmig_piece.offset counts them. Elsewhere it tells nothing. */
     uint64_t (*position)(struct qmig_host *);
+    /* How it ended: from `finish` to the end of `close`; before, no failure is known. A migration
+       that is ended from elsewhere (another channel broke, another plugin refused) has no
+       `finish`: then in `report` and `close` only. Never NULL; good until the next call. */
+    const struct qmig_outcome *(*outcome)(struct qmig_host *);
 };
 
 /* The rest of the chain, for rewriters. */
@@ -170,6 +183,13 @@ struct qmig_plugin {
      */
     const char *const *conflicts;
     const char *const *not_after;
+    /*
+     * Rewriter: the input has been silent for @silent_ns, and need not speak again until something
+     * is handed on; called again and again while that lasts, some five times a second. Whoever
+     * holds events back has this, so that the two sides do not wait for each other for ever: it
+     * may call next->event as in `event`. -1 ends the migration.
+     */
+    int (*idle)(void *handle, struct qmig_next *next, uint64_t silent_ns);
     /* New members go here, at the end, optional for ever. */
 };
 

@@ -46,6 +46,7 @@ struct QmigConnection {
     GError *reverse_error;          /* how it ended; good once gone is raised */
     GThread *threads[2];
     gint running;       /* atomic: threads */
+    gint is_open;       /* atomic: the destination's leg is there */
     gint has_started;   /* atomic */
     gint has_ended;     /* atomic */
     bool told_postcopy; /* forward thread's */
@@ -233,6 +234,67 @@ main_destination_gone(QmigConnection *c, QmigStreamEnd end, const char *reason,
          reason, advice(c));
 }
 
+/* What is known before the stream's last events are read. */
+static void
+learn_fate(QmigConnection *c, bool destination_gone, QmigStreamFate *fate)
+{
+    int64_t shut = qmig_return_stream_shut(&c->return_stream);
+
+    fate->last_pong = qmig_return_stream_last_pong(&c->return_stream);
+    if (qmig_group_is_shut(c->config.group)) {
+        return;
+    }
+    if (shut > 0) {
+        fate->failure = g_strdup_printf(
+            "the destination could not load the guest (SHUT %" PRId64 ")", shut);
+        return;
+    }
+    fate->only_if_incomplete = !has_return_path(c);
+    if (destination_gone) {
+        fate->failure = g_strdup_printf("the destination closed after %" PRIu64 " bytes",
+                                        qmig_relay_bytes_written(c->forward));
+    } else {
+        fate->failure = g_strdup_printf("the source closed after %" PRIu64 " bytes",
+                                        qmig_relay_bytes_read(c->forward));
+    }
+}
+
+/* When it failed anyhow, what plugins say of it is for people to know, and no failure of theirs. */
+static bool
+finish_stream(QmigConnection *c, bool destination_gone, QmigStreamEnd *end, char **reason,
+              GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    QmigStreamFate fate = { 0 };
+
+    learn_fate(c, destination_gone, &fate);
+    bool ok = qmig_main_stream_finish(c->config.stream, &fate, end, reason, &local);
+    bool failed = fate.failure != NULL &&
+                  (!fate.only_if_incomplete || *end != QMIG_STREAM_COMPLETE);
+    if (!ok && failed && g_error_matches(local, QMIG_ERROR, QMIG_ERROR_PLUGIN)) {
+        qmig_group_notice(c->config.group, "%s", local->message);
+        ok = true;
+    } else if (!ok) {
+        g_propagate_error(error, g_steal_pointer(&local));
+    }
+    g_free(fate.failure);
+    return ok;
+}
+
+/* It did not come to its end, because of @error, or of what the group knows. */
+static void
+give_up(QmigConnection *c, const GError *error)
+{
+    g_autoptr(GError) first = qmig_group_error(c->config.group);
+    const GError *why = first != NULL ? first : error;
+
+    if (!qmig_group_is_shut(c->config.group)) {
+        qmig_main_stream_give_up(c->config.stream,
+                                 why != NULL ? why->message : "it was ended",
+                                 qmig_return_stream_last_pong(&c->return_stream));
+    }
+}
+
 static void
 run_main_forward(QmigConnection *c)
 {
@@ -247,14 +309,15 @@ run_main_forward(QmigConnection *c)
                             c->config.group->cancel, NULL);
     }
     if (is_cancelled(c)) {
+        give_up(c, error);
         return;
     }
     bool source_closed = end == QMIG_RELAY_EOF ||
                          (end == QMIG_RELAY_FAILED &&
                           g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CLOSED));
     if (end == QMIG_RELAY_OUT_GONE || source_closed) {
-        finished = qmig_main_stream_finish(c->config.stream, &stream_end, &reason,
-                                           &finish_error);
+        bool gone = end == QMIG_RELAY_OUT_GONE || qmig_cancel_is_raised(c->gone);
+        finished = finish_stream(c, gone, &stream_end, &reason, &finish_error);
     }
     if (end == QMIG_RELAY_OUT_GONE || (source_closed && qmig_cancel_is_raised(c->gone))) {
         /* A source that closes now does so because the destination went first. That nothing
@@ -263,6 +326,7 @@ run_main_forward(QmigConnection *c)
     } else if (end == QMIG_RELAY_EOF && finished) {
         main_source_ended(c, stream_end, reason);
     } else if (!qmig_group_is_shut(c->config.group)) {
+        give_up(c, finished ? error : finish_error);
         const GError *cause = finished ? error : finish_error;
         fail(c, (QmigErrorCode)cause->code, "source", "%s after %" PRIu64 " bytes%s%s",
              cause->message, qmig_relay_bytes_read(c->forward),
@@ -409,6 +473,33 @@ forward_tick(void *self)
     return stream != NULL ? qmig_main_stream_tick(stream) : QMIG_DEADLINE_NEVER;
 }
 
+static void *reverse_thread(void *data);
+
+/* From now on there is a way back. */
+static void
+start_reverse(QmigConnection *c)
+{
+    qmig_relay_set_in(c->reverse, c->config.destination, c->config.destination_tls);
+    g_atomic_int_set(&c->is_open, 1);
+    g_atomic_int_inc(&c->running);
+    c->threads[1] = g_thread_new("qmig-reverse", reverse_thread, c);
+}
+
+/* The first byte for the destination is there. */
+static bool
+forward_open(void *self, int *out, QmigTls **tls, GError **error)
+{
+    QmigConnection *c = self;
+
+    if (!c->config.reach(c->config.reach_self, &c->config, error)) {
+        return false;
+    }
+    *out = c->config.destination;
+    *tls = c->config.destination_tls;
+    start_reverse(c);
+    return true;
+}
+
 static bool
 reverse_take(void *self, const uint8_t *data, size_t len, GError **error)
 {
@@ -432,7 +523,10 @@ new_forward(QmigConnection *c)
         .first = c->config.first,
         .first_len = c->config.first_len,
         .buffer_size = FORWARD_BUFFER,
-        .stage = { .self = c, .tick = forward_tick, .wrote = forward_wrote },
+        .stage = { .self = c,
+                   .tick = forward_tick,
+                   .wrote = forward_wrote,
+                   .open = forward_open },
         .record = c->config.recorded[0],
         .pacer = qmig_main_stream_pacer(c->config.plugins, pieces[c->config.kind],
                                         c->config.id),
@@ -450,9 +544,8 @@ static QmigRelay *
 new_reverse(QmigConnection *c)
 {
     QmigRelayConfig config = {
-        .in = c->config.destination,
+        .in = -1, /* start_reverse() */
         .out = c->config.source,
-        .in_tls = c->config.destination_tls,
         .out_tls = c->config.source_tls,
         .cancel = c->config.group->cancel,
         .buffer_size = REVERSE_BUFFER,
@@ -497,9 +590,11 @@ qmig_connection_start(const QmigConnectionConfig *config)
         qmig_main_stream_set_output(config->stream, c->forward);
     }
     c->config.first = NULL;
-    c->running = 2;
+    c->running = 1;
+    if (config->reach == NULL) {
+        start_reverse(c);
+    }
     c->threads[0] = g_thread_new("qmig-forward", forward_thread, c);
-    c->threads[1] = g_thread_new("qmig-reverse", reverse_thread, c);
     return c;
 }
 
@@ -574,7 +669,9 @@ qmig_connection_describe(QmigConnection *c)
     json_object_object_add(o, "bytes_reverse",
                            json_object_new_uint64(qmig_relay_bytes_written(c->reverse)));
     describe_tls(o, "tls_source", c->config.source_tls);
-    describe_tls(o, "tls_destination", c->config.destination_tls);
+    if (g_atomic_int_get(&c->is_open)) {
+        describe_tls(o, "tls_destination", c->config.destination_tls);
+    }
     if (is_main(c)) {
         qmig_main_stream_describe(c->config.stream, o);
         return o;

@@ -14,13 +14,22 @@ typedef enum {
     QMIG_CHANNEL_TLS, /* beside main; nobody can tell which it is */
 } QmigChannelKind;
 
-typedef struct {
+typedef struct QmigConnectionConfig QmigConnectionConfig;
+
+struct QmigConnectionConfig {
     QmigGroup *group; /* borrowed */
     QmigChannelKind kind;
     unsigned id;     /* MULTIFD: the source's number; TLS: order of arrival */
     int source;      /* owned by the connection from now on */
-    int destination; /* likewise */
+    int destination; /* likewise; -1: see reach */
     QmigTls *source_tls, *destination_tls; /* (nullable) likewise: TLS that ends here */
+    /*
+     * Opens the other leg when the first byte for it is there: sets destination and
+     * destination_tls of the connection's own copy of this. NULL: they are open already. On error
+     * the group was told. Threads: the forward relay's.
+     */
+    bool (*reach)(void *self, QmigConnectionConfig *config, GError **error);
+    void *reach_self;
     const uint8_t *first; /* bytes read from the source already; copied */
     size_t first_len;
     QmigMainStream *stream;  /* MAIN: borrowed; else NULL */
@@ -29,7 +38,7 @@ typedef struct {
     bool encrypted;          /* the return path cannot be read either */
     QmigRecordWay *recorded[2]; /* (nullable) borrowed; by qmig_connection_record() */
     bool is_recovery;           /* MAIN: of a migration that began elsewhere */
-} QmigConnectionConfig;
+};
 
 typedef struct QmigConnection QmigConnection;
 

@@ -22,6 +22,7 @@
 
 enum {
     REPORT_MS = 200,
+    SILENCE_MS = 200,       /* how often plugins are told of it */
     ARENA_SIZE = 512 << 10, /* some hundred pages for each write */
     /* More zero pages than one for so many bytes: mostly zero pages. */
     BYTES_PER_ZERO_PAGE = 64,
@@ -47,6 +48,8 @@ struct QmigMainStream {
     char *end_reason;
     bool report_due;
     QmigDeadline report_at;
+    int64_t input_us;   /* when the last bytes came; 0: none yet, or no more will */
+    int64_t silence_us; /* when plugins were told of silence last */
     gint has_postcopy, has_return_path; /* atomic */
     pthread_mutex_t lock;               /* guards what follows */
     char *raw_reason;
@@ -189,12 +192,11 @@ flush_output(QmigMainStream *s, GError **error)
         return true;
     }
     watch_zero_pages(s, bytes);
-    if (!qmig_relay_write(s->output, iov, n, error)) {
-        return false;
-    }
+    /* What could not be written never will be; and it lies in memory of others. */
+    bool ok = qmig_relay_write(s->output, iov, n, error);
     qmig_encoder_clear(s->encoder);
     s->arena_len = 0;
-    return true;
+    return ok;
 }
 
 /* Give the page's payload a place that lasts until the next flush. */
@@ -352,6 +354,7 @@ qmig_main_stream_take(QmigMainStream *s, const uint8_t *data, size_t len, GError
         return true;
     }
     s->report_due = s->chain != NULL && !s->chain_failed;
+    s->input_us = s->silence_us = qmig_now_us();
     qmig_decoder_push(s->decoder, data, len);
     if (!pump(s, error)) {
         return false;
@@ -362,8 +365,31 @@ qmig_main_stream_take(QmigMainStream *s, const uint8_t *data, size_t len, GError
     return true;
 }
 
-QmigDeadline
-qmig_main_stream_tick(QmigMainStream *s)
+/* Return: when to look again. */
+static QmigDeadline
+mind_silence(QmigMainStream *s)
+{
+    g_autoptr(GError) error = NULL;
+    int64_t now = qmig_now_us();
+
+    if (s->encoder == NULL || s->input_us == 0 || !qmig_chain_minds_silence(s->chain)) {
+        return QMIG_DEADLINE_NEVER;
+    }
+    if (now - s->silence_us >= SILENCE_MS * 1000) {
+        s->silence_us = now;
+        if (!qmig_chain_idle(s->chain, (uint64_t)(now - s->input_us) * 1000, &error) ||
+            !flush_output(s, &error)) {
+            s->input_us = 0;
+            g_prefix_error(&error, "source: main channel: ");
+            qmig_group_fail(s->group, g_steal_pointer(&error));
+            return QMIG_DEADLINE_NEVER;
+        }
+    }
+    return s->silence_us + SILENCE_MS * 1000;
+}
+
+static QmigDeadline
+report_tick(QmigMainStream *s)
 {
     if (!s->report_due) {
         return QMIG_DEADLINE_NEVER;
@@ -375,6 +401,14 @@ qmig_main_stream_tick(QmigMainStream *s)
     s->report_due = false;
     s->report_at = qmig_deadline_in_ms(REPORT_MS);
     return QMIG_DEADLINE_NEVER;
+}
+
+QmigDeadline
+qmig_main_stream_tick(QmigMainStream *s)
+{
+    QmigDeadline silence_at = mind_silence(s);
+
+    return MIN(silence_at, report_tick(s));
 }
 
 static bool
@@ -392,18 +426,28 @@ finish_chain(QmigMainStream *s, GError **error)
 }
 
 bool
-qmig_main_stream_finish(QmigMainStream *s, QmigStreamEnd *end, char **reason,
-                        GError **error)
+qmig_main_stream_finish(QmigMainStream *s, const QmigStreamFate *fate, QmigStreamEnd *end,
+                        char **reason, GError **error)
 {
+    g_autoptr(GError) lost = NULL;
     bool ok = true;
 
+    s->input_us = 0;
     s->end = QMIG_STREAM_UNKNOWN;
     if (!s->raw) {
         qmig_decoder_eof(s->decoder);
-        ok = pump(s, error);
+        ok = pump(s, &lost);
     }
-    if (ok && s->chain != NULL && !s->chain_failed) {
-        ok = finish_chain(s, error);
+    if (s->chain != NULL) {
+        bool failed = !ok || !fate->only_if_incomplete ||
+                      s->end == QMIG_STREAM_INCOMPLETE;
+        qmig_chain_set_outcome(s->chain, failed ? fate->failure : NULL, fate->last_pong);
+    }
+    /* Also when nobody takes what is left: plugins may have something to say of that. */
+    if (s->chain != NULL && !s->chain_failed && !finish_chain(s, error)) {
+        ok = false;
+    } else if (!ok) {
+        g_propagate_error(error, g_steal_pointer(&lost));
     }
     publish(s);
     s->report_due = false;
@@ -412,6 +456,15 @@ qmig_main_stream_finish(QmigMainStream *s, QmigStreamEnd *end, char **reason,
                        : s->raw_reason != NULL ? s->raw_reason
                                                : "not read to the end");
     return ok;
+}
+
+void
+qmig_main_stream_give_up(QmigMainStream *s, const char *why, int64_t last_pong)
+{
+    if (s->chain != NULL) {
+        qmig_chain_set_outcome(s->chain, why, last_pong);
+        publish(s);
+    }
 }
 
 /* ---- for others ----------------------------------------------------------------------- */

@@ -15,6 +15,13 @@ typedef enum {
     QMIG_STREAM_UNKNOWN,    /* it could not be read to the end */
 } QmigStreamEnd;
 
+/* What main's connection knows of the end before the stream's last events are read. */
+typedef struct {
+    char *failure;           /* owned (nullable); what went wrong */
+    bool only_if_incomplete; /* it is no failure when the stream is whole */
+    int64_t last_pong;       /* value; -1 = none */
+} QmigStreamFate;
+
 /* Opens the plugins. Errors: CONFIG, PLUGIN. */
 QmigMainStream *qmig_main_stream_new(QmigGroup *group, const char *const *plugins,
                                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
@@ -59,13 +66,18 @@ QmigDeadline qmig_main_stream_tick(QmigMainStream *s);
 
 /**
  * qmig_main_stream_finish() - no byte will follow
+ * @fate:   what plugins are told of the end
  * @end:    (out) whether the stream is complete
  * @reason: (out) (transfer full) what is missing, or why that is not known
  *
  * Call once. Writes what a rewriting plugin held back. Threads: the relay's.
  */
-bool qmig_main_stream_finish(QmigMainStream *s, QmigStreamEnd *end, char **reason,
+bool qmig_main_stream_finish(QmigMainStream *s, const QmigStreamFate *fate,
+                             QmigStreamEnd *end, char **reason,
                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* It ends without that, because of @why: what plugins are told. Threads: the relay's. */
+void qmig_main_stream_give_up(QmigMainStream *s, const char *why, int64_t last_pong);
 
 /* Threads: any. */
 bool qmig_main_stream_has_postcopy(const QmigMainStream *s); /* 16-byte ADVISE was seen */

@@ -80,11 +80,11 @@ add_line(QmigRecord *r, const char *fmt, ...)
 
     va_start(ap, fmt);
     pthread_mutex_lock(&r->lock);
+    int64_t now_us = qmig_now_us();
     if (r->began_us == 0) {
-        r->began_us = qmig_now_us();
+        r->began_us = now_us;
     }
-    g_string_append_printf(r->pending, "{\"t\":%" PRId64 ",",
-                           qmig_now_us() - r->began_us);
+    g_string_append_printf(r->pending, "{\"t\":%" PRId64 ",", now_us - r->began_us);
     g_string_append_vprintf(r->pending, fmt, ap);
     g_string_append(r->pending, "}\n");
     pthread_mutex_unlock(&r->lock);

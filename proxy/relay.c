@@ -376,9 +376,32 @@ write_in_pieces(QmigRelay *r, const struct iovec *iov, size_t n, GError **error)
     return true;
 }
 
+void
+qmig_relay_set_in(QmigRelay *r, int in, QmigTls *tls)
+{
+    r->config.in = in;
+    r->config.in_tls = tls;
+}
+
+/* The other leg, when there is something to write. */
+static bool
+open_out(QmigRelay *r, GError **error)
+{
+    const QmigRelayStage *stage = &r->config.stage;
+
+    if (!stage->open(stage->self, &r->config.out, &r->config.out_tls, error)) {
+        return false;
+    }
+    set_send_buffer(r->config.out, r->little ? LITTLE : SEND_BUFFER);
+    return true;
+}
+
 bool
 qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n, GError **error)
 {
+    if (G_UNLIKELY(r->config.out < 0) && !open_out(r, error)) {
+        return false;
+    }
     return r->config.pacer != NULL ? write_in_pieces(r, iov, n, error)
                                    : write_all(r, iov, n, error);
 }

@@ -28,10 +28,12 @@ typedef struct {
     void (*wrote)(void *self);
     bool rewrites;
     bool looks_first; /* observing: take comes before the write, not after */
+    /* Called by the first write when config.out is -1: open it. @out, @tls: (out) borrowed. */
+    bool (*open)(void *self, int *out, QmigTls **tls, GError **error);
 } QmigRelayStage;
 
 typedef struct {
-    int in, out;               /* borrowed, non-blocking */
+    int in, out;               /* borrowed, non-blocking; out: -1: see stage.open */
     QmigTls *in_tls, *out_tls; /* (nullable) borrowed: TLS over @in, over @out */
     const QmigCancel *cancel;  /* ends the relay at once */
     const QmigCancel *gone; /* (nullable) raised when @out's peer is known to have left */
@@ -84,6 +86,9 @@ bool qmig_relay_write(QmigRelay *r, const struct iovec *iov, size_t n,
  * Threads: that of run.
  */
 void qmig_relay_hold_little(QmigRelay *r, bool little);
+
+/* Where to read, before run; what was given as -1. Borrowed. */
+void qmig_relay_set_in(QmigRelay *r, int in, QmigTls *tls);
 
 /* The bytes last read lie here: [start, start + size). Good until the stage returns. */
 bool qmig_relay_holds(const QmigRelay *r, const void *p);

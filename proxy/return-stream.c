@@ -12,6 +12,7 @@ qmig_return_stream_init(QmigReturnStream *s, QmigGroup *group, bool readable)
     s->decoder = readable ? qmig_rp_decoder_new() : NULL;
     s->shut = -1;
     s->pongs = 0;
+    s->last_pong = -1;
     s->is_read = readable;
 }
 
@@ -26,6 +27,7 @@ take_message(QmigReturnStream *s, const QmigRpMessage *msg)
 {
     if (msg->type == QMIG_RP_PONG) {
         g_atomic_int_inc(&s->pongs);
+        __atomic_store_n(&s->last_pong, (gint64)msg->value, __ATOMIC_RELEASE);
     }
     if (msg->type == QMIG_RP_SHUT) {
         __atomic_store_n(&s->shut, (gint64)msg->value, __ATOMIC_RELEASE);
@@ -67,6 +69,12 @@ int64_t
 qmig_return_stream_shut(const QmigReturnStream *s)
 {
     return __atomic_load_n(&s->shut, __ATOMIC_ACQUIRE);
+}
+
+int64_t
+qmig_return_stream_last_pong(const QmigReturnStream *s)
+{
+    return __atomic_load_n(&s->last_pong, __ATOMIC_ACQUIRE);
 }
 
 JsonObject *

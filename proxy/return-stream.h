@@ -11,6 +11,7 @@ typedef struct {
     QmigRpDecoder *decoder; /* owned; NULL: not, or no longer, understood */
     gint64 shut;            /* atomic: status of SHUT; -1 = none yet */
     guint pongs;            /* atomic */
+    gint64 last_pong;       /* atomic: value of the last one; -1 = none yet */
     gint is_read;           /* atomic: everything so far was understood */
 } QmigReturnStream;
 
@@ -23,6 +24,8 @@ void qmig_return_stream_take(QmigReturnStream *s, const uint8_t *data, size_t le
 
 /* Status of SHUT, or -1. Threads: any. */
 int64_t qmig_return_stream_shut(const QmigReturnStream *s);
+/* Value of the last PONG, or -1. Threads: any. */
+int64_t qmig_return_stream_last_pong(const QmigReturnStream *s);
 /* {"shut": n, "pongs": n}. Threads: any. (transfer full) */
 JsonObject *qmig_return_stream_describe(const QmigReturnStream *s);
 

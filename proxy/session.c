@@ -150,30 +150,46 @@ reach_destination(QmigSession *s, QmigConnectionConfig *config, GError **error)
     return true;
 }
 
+/* As reach_destination(); a failure ends the session. */
+static bool
+try_to_reach(void *self, QmigConnectionConfig *config, GError **error)
+{
+    QmigSession *s = self;
+    g_autoptr(GError) local = NULL;
+
+    if (reach_destination(s, config, &local)) {
+        return true;
+    }
+    qmig_record_end(config->recorded[0], true);
+    qmig_record_end(config->recorded[1], true);
+    if (!qmig_cancel_is_raised(s->group.cancel)) {
+        g_autofree char *name = qmig_channel_name(config->kind, config->id);
+        /* A preempt channel is opened when the guest may have begun to move over. */
+        const char *advice = config->kind != QMIG_CHANNEL_PREEMPT && !config->is_recovery
+                                 ? "; the source will report a failed migration and its "
+                                   "guest keeps running"
+                                 : "";
+        fail(s, (QmigErrorCode)local->code, "destination: %s channel: %s%s", name,
+             local->message, advice);
+    }
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
+}
+
 /* Let the relays run. Takes @w's descriptor. */
 static void
 open_connection(QmigSession *s, Waiting *w, QmigConnectionConfig *config)
 {
-    g_autoptr(GError) error = NULL;
-
     /* A destination may answer on main because this connection came: that stands behind it. */
     if (s->record != NULL) {
         qmig_connection_record(config, s->record);
     }
-    if (!reach_destination(s, config, &error)) {
-        qmig_record_end(config->recorded[0], true);
-        qmig_record_end(config->recorded[1], true);
-        if (!qmig_cancel_is_raised(s->group.cancel)) {
-            g_autofree char *name = qmig_channel_name(config->kind, config->id);
-            /* A preempt channel is opened when the guest may have begun to move over. */
-            const char *advice =
-                config->kind != QMIG_CHANNEL_PREEMPT && !config->is_recovery
-                    ? "; the source will report a failed migration and its "
-                      "guest keeps running"
-                    : "";
-            fail(s, (QmigErrorCode)error->code, "destination: %s channel: %s%s", name,
-                 error->message, advice);
-        }
+    if (config->kind == QMIG_CHANNEL_MAIN && qmig_main_stream_rewrites(s->stream)) {
+        /* What plugins hold back, or refuse, the destination is not touched for. */
+        config->destination = -1;
+        config->reach = try_to_reach;
+        config->reach_self = s;
+    } else if (!try_to_reach(s, config, NULL)) {
         return;
     }
     config->group = &s->group;
