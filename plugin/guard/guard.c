@@ -271,9 +271,9 @@ is_tail(const struct qmig_event *ev)
 static bool
 leaves_with_devices(const struct qmig_event *ev)
 {
-    return ev->kind == QMIG_EVENT_BYTES && (ev->u.bytes.kind == QMIG_BYTES_PACKAGED ||
-                                            ev->u.bytes.kind == QMIG_BYTES_VMSTATE ||
-                                            ev->u.bytes.kind == QMIG_BYTES_RAW);
+    return ev->kind == QMIG_EVENT_BYTES &&
+           (ev->u.bytes.kind == QMIG_BYTES_PACKAGED ||
+            ev->u.bytes.kind == QMIG_BYTES_VMSTATE || ev->u.bytes.kind == QMIG_BYTES_RAW);
 }
 
 /* The end of the head: @ev is the last of it, or the first behind it. */
