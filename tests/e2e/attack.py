@@ -117,9 +117,9 @@ class Attack:
     def one(self, number):
         """One attempt."""
         kind = KINDS[number % len(KINDS)]
-        while kind == "slow" and len(self.hanging) >= HANGING:
-            time.sleep(0.01)
-            self.sweep()
+        self.sweep()
+        if kind == "slow" and len(self.hanging) >= HANGING:
+            kind = "half"       # there are enough of them at any time
         try:
             connection = self.connect(number)
         except OSError as error:
