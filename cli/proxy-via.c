@@ -40,7 +40,8 @@ static struct {
     char *private_dir;           /* of the socket between the two, if any */
     CliProxyLimits limits;
     uint32_t deadline_ms;
-    bool was_used; /* a migration has begun to pass */
+    bool was_used;    /* a migration has begun to pass */
+    bool is_stopping; /* a signal has come, but what was taken must arrive */
 } this;
 
 /* ---- what was asked for ----------------------------------------------------------------------- */
@@ -258,7 +259,43 @@ is_through(void)
     return this.was_used && n == 0;
 }
 
+/*
+ * Must what was taken arrive? While the guest changes hosts, which one runs it hangs on that; and the
+ * source may have said that it is done while its last megabytes are in the tunnel.
+ */
+static bool
+must_deliver(void)
+{
+    g_autoptr(JsonObject) session = qmig_near_describe(this.near);
+
+    return qmig_json_bool(session, "critical", false);
+}
+
 typedef enum { RUNS, THROUGH, BROKEN, STOPPED } Fate;
+
+static Fate
+take_signal(int signals)
+{
+    struct signalfd_siginfo info;
+
+    if (read(signals, &info, sizeof info) != sizeof info) {
+        return RUNS;
+    }
+    if (info.ssi_signo == SIGHUP) {
+        reload();
+        return RUNS;
+    }
+    if (this.is_stopping || !must_deliver()) {
+        return STOPPED;
+    }
+    this.is_stopping = true;
+    qmig_service_notify("STOPPING=1");
+    fprintf(
+        stderr,
+        "qmig proxy: a guest is changing hosts: ends when it has; a second signal ends "
+        "it at once\n");
+    return RUNS;
+}
 
 static Fate
 look(int signals, GError **error)
@@ -268,16 +305,12 @@ look(int signals, GError **error)
         { .fd = this.proxy != NULL ? qmig_proxy_done_fd(this.proxy) : -1,
           .events = POLLIN },
     };
-    struct signalfd_siginfo info;
     QmigLinkState state;
 
     tell_status();
     poll(fds, G_N_ELEMENTS(fds), LOOK_MS);
-    if (fds[0].revents != 0 && read(signals, &info, sizeof info) == sizeof info) {
-        if (info.ssi_signo != SIGHUP) {
-            return STOPPED;
-        }
-        reload();
+    if (fds[0].revents != 0 && take_signal(signals) == STOPPED) {
+        return STOPPED;
     }
     if (fds[1].revents != 0) {
         g_autoptr(GError) broken = qmig_proxy_error(this.proxy);
@@ -292,7 +325,40 @@ look(int signals, GError **error)
         g_propagate_error(error, qmig_link_error(qmig_near_link(this.near)));
         return BROKEN;
     }
-    return this.proxy == NULL && is_through() ? THROUGH : RUNS;
+    if (this.proxy == NULL && is_through()) {
+        return THROUGH;
+    }
+    return this.is_stopping && !must_deliver() ? STOPPED : RUNS;
+}
+
+/* Wait until all has arrived, for as long as a session may be dark. */
+static Fate
+deliver(int signals, GError **error)
+{
+    QmigDeadline deadline = qmig_deadline_in_ms((int64_t)this.deadline_ms + CLOSE_MS);
+
+    while (!qmig_near_close(this.near, qmig_deadline_in_ms(LOOK_MS))) {
+        QmigLinkState state = qmig_link_state(qmig_near_link(this.near));
+
+        tell_status();
+        if (state == QMIG_LINK_FAILED) {
+            g_propagate_error(error, qmig_link_error(qmig_near_link(this.near)));
+            return BROKEN;
+        }
+        if (state == QMIG_LINK_CLOSED) {
+            return THROUGH;
+        }
+        if (take_signal(signals) == STOPPED) {
+            return STOPPED;
+        }
+        if (qmig_now_us() >= deadline) {
+            qmig_set_error(error, QMIG_ERROR_TIMEOUT,
+                           "the tunnel did not deliver all it had taken: look at the "
+                           "destination");
+            return BROKEN;
+        }
+    }
+    return THROUGH;
 }
 
 static void
@@ -333,14 +399,8 @@ end(void)
 }
 
 static int
-conclude(Fate fate, const GError *error)
+conclude(Fate fate, JsonObject *status, const GError *error)
 {
-    /* Before the session is closed: its connections count no more then. */
-    g_autoptr(JsonObject) status = describe();
-
-    if (fate == THROUGH) {
-        (void)!qmig_near_close(this.near, qmig_deadline_in_ms(CLOSE_MS));
-    }
     switch (fate) {
     case RUNS:
     case THROUGH:
@@ -361,6 +421,7 @@ cli_proxy_near(void)
 {
     g_autoptr(GError) error = NULL;
     g_auto(QmigFd) signals = cli_proxy_open_signals();
+    g_autoptr(JsonObject) status = NULL;
     Fate fate = RUNS;
     int code;
 
@@ -375,7 +436,12 @@ cli_proxy_near(void)
     while (fate == RUNS) {
         fate = look(signals, &error);
     }
-    code = conclude(fate, error);
+    /* Before the session is closed: its connections count no more then. */
+    status = describe();
+    if (fate == THROUGH) {
+        fate = deliver(signals, &error);
+    }
+    code = conclude(fate, status, error);
     end();
     return code;
 }

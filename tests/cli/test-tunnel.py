@@ -281,7 +281,7 @@ def reloads():
         for text, words, wanted in (("tunnel.sessions = many\n", "; the old limits stay", 3),
                                     ("tunnel.speed = 1\n", "no limit of that name", 3),
                                     ("throttle.rate = 1M\n", "no plugin is in use", 3),
-                                    ("tunnel.cache = 1G\n", "when it is started again", 16)):
+                                    ("tunnel.cache = 2G\n", "when it is started again", 16)):
             seen = len(there.lines)
             limits.write_text(text)
             there.process.send_signal(signal.SIGHUP)
