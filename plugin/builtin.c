@@ -12,7 +12,8 @@ struct qmig_plugin *qmig_plugin_init_throttle(void);
 struct qmig_plugin *qmig_plugin_init_xbzrle(void);
 struct qmig_plugin *qmig_plugin_init_zero(void);
 
-/* clang-format off: a row for each */
+/* A row for each. */
+/* clang-format off */
 const QmigBuiltinPlugin qmig_builtin_plugins[] = {
     { "fault", qmig_plugin_init_fault },
     { "guard", qmig_plugin_init_guard },
