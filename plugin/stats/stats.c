@@ -47,12 +47,39 @@ static const char *const kind_names[N_KINDS] = { "zero", "normal", "xbzrle", "zl
 
 struct counts {
     uint64_t pages[N_KINDS];
-    uint64_t resent;
+    uint64_t bytes[N_KINDS]; /* of their records on the wire */
+    uint64_t resent, resent_bytes;
+};
+
+/* Records by kind of event; those without a name are newer than this plugin. */
+static const char *const record_names[] = {
+    [QMIG_EVENT_HEADER] = "header",
+    [QMIG_EVENT_CONFIG] = "config",
+    [QMIG_EVENT_CONFIG_SUB] = "config_sub",
+    [QMIG_EVENT_SECTION] = "section",
+    [QMIG_EVENT_FOOTER] = "footer",
+    [QMIG_EVENT_RAM_SIZE] = "ram_size",
+    [QMIG_EVENT_RAM_BLOCK] = "ram_block",
+    [QMIG_EVENT_PAGE] = "page",
+    [QMIG_EVENT_RAM_EOS] = "ram_eos",
+    [QMIG_EVENT_RAM_FLUSH] = "ram_flush",
+    [QMIG_EVENT_RAM_HOOK] = "ram_hook",
+    [QMIG_EVENT_COMMAND] = "command",
+    [QMIG_EVENT_BYTES] = "bytes",
+    [QMIG_EVENT_EOF] = "eof",
+    [QMIG_EVENT_DIRTY_BITMAP] = "dirty_bitmap",
+    [QMIG_EVENT_DISK_BLOCK] = "disk_block",
+    [QMIG_EVENT_COLO] = "colo",
+    [QMIG_EVENT_VFIO] = "vfio",
+};
+enum { N_RECORDS = sizeof record_names / sizeof *record_names };
+
+struct records {
+    uint64_t count, bytes; /* notes are none */
 };
 
 struct iteration {
     struct counts counts;
-    uint64_t bytes; /* wire bytes of its page records */
     uint64_t start_ns;
     uint64_t duration_ns;
 };
@@ -86,8 +113,8 @@ struct stats {
     struct qmig_host *host;
     uint64_t bytes; /* of the wire, all records */
     struct counts counts;
-    uint64_t kind_bytes[N_KINDS];
-    struct block *blocks; /* by index */
+    struct records records[N_RECORDS]; /* [0]: of kinds that have no name here */
+    struct block *blocks;              /* by index */
     uint32_t n_blocks;
     uint64_t bitmap_bytes;
     uint64_t untracked_blocks;
@@ -115,10 +142,9 @@ struct stats {
 /* ---- passes --------------------------------------------------------------------------- */
 
 static uint64_t
-page_bytes(const struct stats *s)
+page_bytes(const struct counts *c)
 {
-    return s->kind_bytes[ZERO] + s->kind_bytes[NORMAL] + s->kind_bytes[XBZRLE] +
-           s->kind_bytes[ZLIB];
+    return c->bytes[ZERO] + c->bytes[NORMAL] + c->bytes[XBZRLE] + c->bytes[ZLIB];
 }
 
 /* What the current pass has had up to @now_ns. Its entry holds the totals at its start. */
@@ -129,9 +155,10 @@ so_far(const struct stats *s, const struct iteration *start, uint64_t now_ns)
 
     for (int kind = 0; kind < N_KINDS; kind++) {
         it.counts.pages[kind] = s->counts.pages[kind] - start->counts.pages[kind];
+        it.counts.bytes[kind] = s->counts.bytes[kind] - start->counts.bytes[kind];
     }
     it.counts.resent = s->counts.resent - start->counts.resent;
-    it.bytes = page_bytes(s) - start->bytes;
+    it.counts.resent_bytes = s->counts.resent_bytes - start->counts.resent_bytes;
     it.duration_ns = now_ns - start->start_ns;
     return it;
 }
@@ -171,7 +198,6 @@ begin_iteration(struct stats *s)
     }
     s->iterations[s->n_listed++] = (struct iteration){
         .counts = s->counts,
-        .bytes = page_bytes(s),
         .start_ns = now_ns,
     };
 }
@@ -351,6 +377,17 @@ kind_of(uint16_t wire_kind)
     }
 }
 
+static inline void
+count_page(struct counts *c, int kind, uint64_t bytes, int resent)
+{
+    c->pages[kind]++;
+    c->bytes[kind] += bytes;
+    if (resent) {
+        c->resent++;
+        c->resent_bytes += bytes;
+    }
+}
+
 static void
 see_page(struct stats *s, const struct qmig_event *ev)
 {
@@ -371,14 +408,13 @@ see_page(struct stats *s, const struct qmig_event *ev)
         b = see_block(s, page->block); /* its announcement did not come by here */
     }
     if (b != NULL) {
-        uint64_t resent = (uint64_t)mark_page(s, b, page->offset);
+        int resent = mark_page(s, b, page->offset);
 
-        b->counts.pages[kind]++;
-        b->counts.resent += resent;
-        s->counts.resent += resent;
+        count_page(&b->counts, kind, ev->wire_size, resent);
+        count_page(&s->counts, kind, ev->wire_size, resent);
+    } else {
+        count_page(&s->counts, kind, ev->wire_size, 0);
     }
-    s->counts.pages[kind]++;
-    s->kind_bytes[kind] += ev->wire_size;
     if (kind == NORMAL && s->sampling.every != 0 && --s->sampling.left == 0) {
         sample_page(&s->sampling, page);
     }
@@ -496,6 +532,11 @@ stats_observe(void *handle, const struct qmig_event *ev, uint32_t flags)
 
     (void)flags;
     s->bytes += ev->wire_size;
+    if (!(ev->flags & QMIG_EVENT_NOTE)) {
+        struct records *records = &s->records[ev->kind < N_RECORDS ? ev->kind : 0];
+        records->count++;
+        records->bytes += ev->wire_size;
+    }
     if (ev->kind == QMIG_EVENT_PAGE) {
         see_page(s, ev);
         return;
@@ -518,6 +559,32 @@ report_counts(struct qmig_report *r, const struct counts *counts)
 }
 
 static void
+report_page_bytes(struct qmig_report *r, const struct counts *counts)
+{
+    r->begin_group(r, "page_bytes");
+    for (int kind = 0; kind < N_KINDS; kind++) {
+        r->number(r, kind_names[kind], counts->bytes[kind]);
+    }
+    r->number(r, "resent", counts->resent_bytes);
+    r->end(r);
+}
+
+static void
+report_records(const struct stats *s, struct qmig_report *r)
+{
+    r->begin_group(r, "records");
+    for (int kind = 0; kind < N_RECORDS; kind++) {
+        const char *name = kind == 0 ? "other" : record_names[kind];
+
+        r->begin_group(r, name);
+        r->number(r, "count", s->records[kind].count);
+        r->number(r, "bytes", s->records[kind].bytes);
+        r->end(r);
+    }
+    r->end(r);
+}
+
+static void
 report_iterations(const struct stats *s, struct qmig_report *r)
 {
     uint64_t now_ns = s->last_ns != 0 ? s->last_ns : s->host->now_ns(s->host);
@@ -533,8 +600,9 @@ report_iterations(const struct stats *s, struct qmig_report *r)
         }
         r->begin_group(r, NULL);
         r->number(r, "number", i + 1);
-        r->number(r, "bytes", it.bytes);
+        r->number(r, "bytes", page_bytes(&it.counts));
         report_counts(r, &it.counts);
+        report_page_bytes(r, &it.counts);
         r->number(r, "start_ms", (it.start_ns - s->first_ns) / 1000000);
         r->number(r, "duration_ms", it.duration_ns / 1000000);
         r->end(r);
@@ -555,7 +623,9 @@ report_blocks(const struct stats *s, struct qmig_report *r)
         r->begin_group(r, NULL);
         r->text(r, "name", b->name);
         r->number(r, "length", b->length);
+        r->number(r, "bytes", page_bytes(&b->counts));
         report_counts(r, &b->counts);
+        report_page_bytes(r, &b->counts);
         r->end(r);
     }
     r->end(r);
@@ -599,11 +669,8 @@ stats_report(void *handle, struct qmig_report *r)
     r->begin_group(r, "pages");
     report_counts(r, &s->counts);
     r->end(r);
-    r->begin_group(r, "page_bytes");
-    for (int kind = 0; kind < N_KINDS; kind++) {
-        r->number(r, kind_names[kind], s->kind_bytes[kind]);
-    }
-    r->end(r);
+    report_page_bytes(r, &s->counts);
+    report_records(s, r);
     r->number(r, "ram_total", s->ram_total);
     report_iterations(s, r);
     report_blocks(s, r);

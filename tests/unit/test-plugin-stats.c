@@ -180,6 +180,25 @@ test_report_has_every_name_before_the_first_event(void)
     assert_text(chain, "\"machine\":\"\"");
 }
 
+/* Each byte belongs to a record of some kind. */
+static void
+assert_records_add_up(QmigChain *chain)
+{
+    static const char *const names[] = {
+        "other",     "header",       "config",     "config_sub", "section",
+        "footer",    "ram_size",     "ram_block",  "page",       "ram_eos",
+        "ram_flush", "ram_hook",     "command",    "bytes",      "eof",
+        "colo",      "dirty_bitmap", "disk_block", "vfio",
+    };
+    int64_t sum = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_strdup_printf("records/%s/bytes", names[i]);
+        sum += value_at(chain, path);
+    }
+    ASSERT_VALUE(chain, "bytes", sum);
+}
+
 static void
 test_pages_are_counted_by_kind_and_block(void)
 {
@@ -207,12 +226,17 @@ test_pages_are_counted_by_kind_and_block(void)
     ASSERT_VALUE(chain, "page_bytes/zlib", 30);
     ASSERT_VALUE(chain, "page_bytes/xbzrle", 30);
     ASSERT_VALUE(chain, "blocks", 2);
-    assert_text(chain, "{\"name\":\"pc.ram\",\"length\":4194304,\"zero\":1,\"normal\":2,"
-                       "\"xbzrle\":0,\"zlib\":0,\"resent\":0}");
-    assert_text(chain, "{\"name\":\"rom\",\"length\":65536,\"zero\":0,\"normal\":0,"
-                       "\"xbzrle\":1,\"zlib\":1,\"resent\":0}");
+    assert_text(chain,
+                "{\"name\":\"pc.ram\",\"length\":4194304,\"bytes\":8217,\"zero\":1,"
+                "\"normal\":2,\"xbzrle\":0,\"zlib\":0,\"resent\":0,\"page_bytes\":{"
+                "\"zero\":9,\"normal\":8208,\"xbzrle\":0,\"zlib\":0,\"resent\":0}}");
+    assert_text(chain,
+                "{\"name\":\"rom\",\"length\":65536,\"bytes\":60,\"zero\":0,"
+                "\"normal\":0,\"xbzrle\":1,\"zlib\":1,\"resent\":0,\"page_bytes\":{"
+                "\"zero\":0,\"normal\":0,\"xbzrle\":30,\"zlib\":30,\"resent\":0}}");
     /* head 8 + 16, START 5 + 8 + 15 + 12 + 8 + 5, PART 5, pages */
     ASSERT_VALUE(chain, "bytes", 24 + 53 + 5 + 9 + 2 * (8 + PAGE) + 60 + 30);
+    assert_records_add_up(chain);
 }
 
 static void
@@ -227,6 +251,11 @@ test_page_sent_before_is_resent_whatever_its_kind(void)
     push_page(chain, &ram, 5, QMIG_PAGE_NORMAL);
     push_page(chain, &ram, 5, QMIG_PAGE_XBZRLE);
     ASSERT_VALUE(chain, "pages/resent", 2);
+    ASSERT_VALUE(chain, "page_bytes/resent", 8 + PAGE + 30);
+    ASSERT_VALUE(chain, "records/page/count", 4);
+    ASSERT_VALUE(chain, "records/section/count", 1);
+    ASSERT_VALUE(chain, "records/ram_block/count", 2);
+    ASSERT_VALUE(chain, "blocks/0/page_bytes/resent", 8 + PAGE + 30);
     ASSERT_VALUE(chain, "blocks/0/resent", 2);
     ASSERT_VALUE(chain, "blocks/1/resent", 0);
 }
@@ -256,6 +285,10 @@ test_pass_begins_when_a_page_comes_again(void)
     ASSERT_VALUE(chain, "iterations/0/normal", 1);
     ASSERT_VALUE(chain, "iterations/0/resent", 0);
     ASSERT_VALUE(chain, "iterations/0/bytes", 1024 * 9 + 8 + PAGE);
+    ASSERT_VALUE(chain, "iterations/0/page_bytes/zero", 1024 * 9);
+    ASSERT_VALUE(chain, "iterations/0/page_bytes/normal", 8 + PAGE);
+    ASSERT_VALUE(chain, "iterations/1/page_bytes/zero", 0);
+    ASSERT_VALUE(chain, "iterations/1/page_bytes/resent", 3 * (8 + PAGE));
     ASSERT_VALUE(chain, "iterations/1/number", 2);
     ASSERT_VALUE(chain, "iterations/1/zero", 0);
     ASSERT_VALUE(chain, "iterations/1/normal", 3);
