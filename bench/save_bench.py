@@ -20,7 +20,11 @@ FOLDER = os.environ.get("QMIG_BENCH_FOLDER", "/dev/shm")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 EXEC = {"exec:lz4": ("lz4 -q -c > {}", "lz4 -dq -c {}"),
-        "exec:zstd -1 -T2": ("zstd -q -1 -T2 -c > {}", "zstd -dq -c {}")}
+        "exec:zstd -1 -T2": ("zstd -q -1 -T2 -c > {}", "zstd -dq -c {}"),
+        "exec:pipe lz4": ("{qmig} stream pipe --codec=lz4 > {}",
+                          "{qmig} stream pipe --decode < {}"),
+        "exec:pipe zstd -T2": ("{qmig} stream pipe --codec=zstd --threads=2 > {}",
+                               "{qmig} stream pipe --decode --threads=2 < {}")}
 QMIG = {"qmig (zstd 1)": [], "qmig --codec=lz4": ["--codec=lz4"]}
 MAPPED = {"mapped-ram": 0, "mapped-ram, multifd 2": 2}
 
@@ -99,7 +103,8 @@ def save(pair, name, path, qmig):
     side = pair.src
     side.cmd("stop")
     if name in EXEC:
-        seconds, cpu = save_by_qemu(side, "exec:" + EXEC[name][0].format(path), path, None)
+        seconds, cpu = save_by_qemu(side, "exec:" + EXEC[name][0].format(path, qmig=qmig),
+                                    path, None)
     elif name in MAPPED:
         seconds, cpu = save_by_qemu(side, f"file:{path}", path, MAPPED[name])
     else:
@@ -117,7 +122,7 @@ def restore(pair, name, path, qmig):
         seconds, cpu = run_qmig(side, [qmig, "restore", "--paused", path, f"unix:{side.qmp}"])
         return {"seconds": seconds, "cpu": cpu}
     set_up(side, MAPPED.get(name))
-    uri = "exec:" + EXEC[name][1].format(path) if name in EXEC else f"file:{path}"
+    uri = "exec:" + EXEC[name][1].format(path, qmig=qmig) if name in EXEC else f"file:{path}"
     cpu, start = process_cpu(side.pid), time.monotonic()
     side.cmd("migrate-incoming", uri=uri)
     await_migration(side)

@@ -8,8 +8,10 @@ Every test compares the memory byte for byte and counts the guests that run.
 import json
 import os
 import pathlib
+import re
 import shlex
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -24,13 +26,16 @@ NO_ANSWER_S = 60
 
 
 class Place:
-    """A private directory with keys."""
+    """A private directory with keys, and a port."""
 
     def __init__(self):
         self.path = pathlib.Path(tempfile.mkdtemp(dir=lib.SCRATCH.name))
         self.key, self.other = self.path / "key", self.path / "other"
         self.key.write_bytes(os.urandom(32))
         self.other.write_bytes(os.urandom(32))
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            self.port = unused.getsockname()[1]
 
     def __truediv__(self, name):
         return self.path / name
@@ -91,32 +96,40 @@ def stays(p):
     check(p.guest_errors() == [], f"no corruption: {p.guest_errors()}")
 
 
-def to_a_file(*options):
+def example(place, number):
+    """The QEMU argument of an example of qmig-stream(1), as it stands there but for what it means
+    on this machine: keys, directories, host; ssh is left out."""
+    page = (lib.TOP / "docs/man/qmig-stream.pod").read_text(encoding="utf-8")
+    found = re.findall(r'^ (?:migrate|-incoming) "(exec:.*)"$', page, re.MULTILINE)
+    check(len(found) == 5, f"the page has five of them: {found}")
+    text = found[number]
+    for old, new in (("ssh host2 ", ""), ("qmig stream", f"{shlex.quote(lib.QMIG)} stream"),
+                     ("/etc/vm.key", place.key), ("/srv", place.path), ("/run/vm1", place.path),
+                     ("tcp:[::]:7118", f"tcp:127.0.0.1:{place.port}"),
+                     ("tcp:host2:7118", f"tcp:127.0.0.1:{place.port}")):
+        text = text.replace(old, str(new))
+    return text
+
+
+def to_a_file():
     """Compressed, encrypted and throttled into a file by exec:, and out of it by exec:."""
-    def test():
-        with pair() as p:
-            place = Place()
-            p.wait_ticking(p.src)
-            fast(p, answers=False)
-            file, began = place / "guest", time.monotonic()
-            p.src.cmd("migrate", uri=f"exec:{PIPE} {' '.join(options)} --key={place.key} "
-                                     f"--report={place / 'out'} > {file}")
-            wait_status(p.src, "completed")
-            report = place.report("out")
-            took, size = time.monotonic() - began, file.stat().st_size
-            check(report["outcome"] == "done" and report["cipher"] != "none", report)
-            check(report["encoded"]["bytes_out"] == size, f"{size}: {report}")
-            check(report["encoded"]["ratio"] > 1.5, f"it is smaller: {report}")
-            check(report["encoded"]["stream"]["complete"] == 1, f"it is whole: {report}")
-            if "--rate=40MiB/s" in options:
-                check(size / took < 42 * (1 << 20), f"{size} bytes in {took} s")
-            p.dst.cmd("migrate-incoming", uri=f"exec:{PIPE} --decode --key={place.key} "
-                                              f"--report={place / 'in'} < {file}")
-            wait_status(p.dst, "completed")
-            check(place.report("in")["decoded"]["bytes_out"] == report["encoded"]["bytes_in"],
-                  "all came back")
-            same_guest(p)
-    return test
+    with pair() as p:
+        place = Place()
+        p.wait_ticking(p.src)
+        fast(p, answers=False)
+        file, began = place / "vm1.pipe", time.monotonic()
+        p.src.cmd("migrate", uri=example(place, 0))
+        wait_status(p.src, "completed")
+        report = place.report("vm1.json")
+        took, size = time.monotonic() - began, file.stat().st_size
+        check(report["outcome"] == "done" and report["cipher"] == "aes-256-gcm", report)
+        check(report["encoded"]["bytes_out"] == size, f"{size}: {report}")
+        check(report["encoded"]["ratio"] > 1.5, f"it is smaller: {report}")
+        check(report["encoded"]["stream"]["complete"] == 1, f"it is whole: {report}")
+        check(size / took < 300e6 / 8 * 1.03, f"the rate: {size} bytes in {took} s")
+        p.dst.cmd("migrate-incoming", uri=example(place, 1))
+        wait_status(p.dst, "completed")
+        same_guest(p)
 
 
 def two_pipes():
@@ -141,40 +154,35 @@ def listening(p, place):
                                       f"--key={place.key} --report={place / 'in'}")
 
 
-def both_ways(*options):
+def both_ways():
     """Two ways: the return path works, so the source knows that the guest is loaded."""
-    def test():
-        with pair() as p:
-            place = Place()
-            p.wait_ticking(p.src)
-            fast(p)
-            listening(p, place)
-            p.src.cmd("migrate", uri=f"exec:{PIPE} --connect=unix:{place / 'socket'} "
-                                     f"--key={place.key} --report={place / 'out'} "
-                                     f"{' '.join(options)}")
-            wait_status(p.src, "completed")
-            wait_status(p.dst, "completed")
-            sent, taken = place.report("out"), place.report("in")
-            check(sent["outcome"] == taken["outcome"] == "done", f"{sent} {taken}")
-            check(sent["decoded"]["bytes_out"] == taken["encoded"]["bytes_in"] > 0,
-                  f"the destination answered: {sent['decoded']} {taken['encoded']}")
-            same_guest(p)
-    return test
+    with pair() as p:
+        place = Place()
+        p.wait_ticking(p.src)
+        fast(p)
+        report = f"stream pipe --report={place.path}"
+        p.dst.cmd("migrate-incoming",
+                  uri=example(place, 3).replace("stream pipe", f"{report}/in"))
+        p.src.cmd("migrate", uri=example(place, 4).replace("stream pipe", f"{report}/out"))
+        wait_status(p.src, "completed")
+        wait_status(p.dst, "completed")
+        sent, taken = place.report("out"), place.report("in")
+        check(sent["outcome"] == taken["outcome"] == "done", f"{sent} {taken}")
+        check(sent["decoded"]["bytes_out"] == taken["encoded"]["bytes_in"] > 0,
+              f"the destination answered: {sent['decoded']} {taken['encoded']}")
+        same_guest(p)
 
 
 def command():
-    """The documented way over ssh, with another program in its place: two ways by a command."""
+    """The way over ssh, without it: two ways by a command."""
     with pair() as p:
         place = Place()
         p.wait_ticking(p.src)
         fast(p)
         p.dst.cmd("migrate-incoming", uri=f"unix:{place / 'in.sock'}")
-        p.src.cmd("migrate", uri=f"exec:{PIPE} --report={place / 'out'} -- sh -c 'exec {PIPE} --decode "
-                                 f"--connect=unix:{place / 'in.sock'}'")
+        p.src.cmd("migrate", uri=example(place, 2))
         wait_status(p.src, "completed")
         wait_status(p.dst, "completed")
-        report = place.report("out")
-        check(report["outcome"] == "done" and report["decoded"]["bytes_out"] > 0, report)
         same_guest(p)
 
 
@@ -267,14 +275,18 @@ def damaged_file():
         check(p.running() == ["src"], f"the source's guest alone runs: {p.running()}")
 
 
-lib.run_tests([
-    ("a file: compressed, encrypted, throttled", to_a_file("--codec=zstd", "--rate=40MiB/s")),
+TESTS = [
+    ("a file: compressed, encrypted, throttled", to_a_file),
     ("live through two pipes, one way", two_pipes),
-    ("live, both ways: the return path works", both_ways()),
+    ("live, both ways: the return path works", both_ways),
     ("live, both ways, by a command", command),
-    ("post-copy, both ways", post_copy),
-    ("another key: refused, the guest stays", wrong_key),
-    ("kill -9 at the source: the guest stays", killed("--connect")),
     ("kill -9 at the destination: the guest stays", killed("--listen")),
-    ("a damaged file is not loaded", damaged_file),
-])
+]
+if lib.FULL:
+    TESTS += [
+        ("post-copy, both ways", post_copy),
+        ("another key: refused, the guest stays", wrong_key),
+        ("kill -9 at the source: the guest stays", killed("--connect")),
+        ("a damaged file is not loaded", damaged_file),
+    ]
+lib.run_tests(TESTS)
