@@ -304,6 +304,7 @@ run_main_forward(QmigConnection *c)
     QmigStreamEnd stream_end = QMIG_STREAM_UNKNOWN;
     bool finished = true;
 
+    qmig_main_stream_publish(c->config.stream);
     if (end == QMIG_RELAY_OUT_GONE) {
         (void)!qmig_wait_fd(qmig_cancel_fd(c->gone), POLLIN, qmig_deadline_in_ms(GONE_MS),
                             c->config.group->cancel, NULL);
@@ -350,7 +351,11 @@ run_side_forward(QmigConnection *c)
                     was_farewell(c->config.source_tls));
         return;
     }
-    if (end == QMIG_RELAY_FAILED) {
+    if (g_error_matches(error, QMIG_ERROR, QMIG_ERROR_PLUGIN)) {
+        /* Nothing to be judged by main's end: a plugin has ended the migration. */
+        g_prefix_error(&error, "%s channel: ", c->name);
+        qmig_group_fail(c->config.group, g_steal_pointer(&error));
+    } else if (end == QMIG_RELAY_FAILED) {
         fail(c, QMIG_ERROR_CLOSED, "source", "%s after %" PRIu64 " bytes", error->message,
              qmig_relay_bytes_read(c->forward));
     } else if (!qmig_cancel_is_raised(c->gone) || c->reverse_error != NULL) {

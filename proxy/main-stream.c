@@ -58,8 +58,8 @@ struct QmigMainStream {
 
 static bool take_output(void *self, const struct qmig_event *ev, GError **error);
 
-static void
-publish(QmigMainStream *s)
+void
+qmig_main_stream_publish(QmigMainStream *s)
 {
     JsonObject *fresh = s->chain != NULL && !s->chain_failed ? qmig_chain_report(s->chain)
                                                              : NULL;
@@ -109,7 +109,7 @@ qmig_main_stream_new(QmigGroup *group, const char *const *plugins, GError **erro
             s->arena = g_malloc(ARENA_SIZE);
         }
     }
-    publish(s);
+    qmig_main_stream_publish(s);
     return g_steal_pointer(&s);
 }
 
@@ -314,7 +314,7 @@ take_event(QmigMainStream *s, const struct qmig_event *ev, GError **error)
         return false;
     }
     qmig_group_notice(s->group, "plugins stopped: %s", local->message);
-    publish(s);
+    qmig_main_stream_publish(s);
     s->chain_failed = true;
     return true;
 }
@@ -397,7 +397,7 @@ report_tick(QmigMainStream *s)
     if (qmig_now_us() < s->report_at) {
         return s->report_at;
     }
-    publish(s);
+    qmig_main_stream_publish(s);
     s->report_due = false;
     s->report_at = qmig_deadline_in_ms(REPORT_MS);
     return QMIG_DEADLINE_NEVER;
@@ -449,7 +449,7 @@ qmig_main_stream_finish(QmigMainStream *s, const QmigStreamFate *fate, QmigStrea
     } else if (!ok) {
         g_propagate_error(error, g_steal_pointer(&lost));
     }
-    publish(s);
+    qmig_main_stream_publish(s);
     s->report_due = false;
     *end = s->end;
     *reason = g_strdup(s->end_reason != NULL   ? s->end_reason
@@ -463,7 +463,7 @@ qmig_main_stream_give_up(QmigMainStream *s, const char *why, int64_t last_pong)
 {
     if (s->chain != NULL) {
         qmig_chain_set_outcome(s->chain, why, last_pong);
-        publish(s);
+        qmig_main_stream_publish(s);
     }
 }
 

@@ -64,6 +64,9 @@ bool qmig_main_stream_take(QmigMainStream *s, const uint8_t *data, size_t len,
 /* Publish what the plugins report, when that is due. Return: when it will be due. */
 QmigDeadline qmig_main_stream_tick(QmigMainStream *s);
 
+/* Publish what the plugins report now. Threads: the relay's. */
+void qmig_main_stream_publish(QmigMainStream *s);
+
 /**
  * qmig_main_stream_finish() - no byte will follow
  * @fate:   what plugins are told of the end

@@ -68,8 +68,7 @@ class ProxyFails(Fault):
     def __init__(self, pair, scratch):
         super().__init__(pair, scratch)
         self._path = os.path.join(scratch, "trip")
-        plugins = os.environ.get("QMIG_TEST_PLUGINS", str(lib.TOP / "build/tests/e2e"))
-        self.options = (f"--plugin={plugins}/trip.so:file={self._path}",)
+        self.options = (f"--plugin=fault:at=file:{self._path},do=cut",)
 
     def strike(self, process):
         with open(self._path, "wb"):
