@@ -259,6 +259,17 @@ is_through(void)
     return this.was_used && n == 0;
 }
 
+/* The same, and all of it arrived: a session that fails after that was not needed any more (the far
+ * end was told to end, and waited for just this). */
+static bool
+has_arrived(void)
+{
+    g_autoptr(JsonObject) session = qmig_near_describe(this.near);
+
+    return is_through() && qmig_json_int(session, "unconsumed", 0) == 0 &&
+           qmig_json_string(session, "last_break") == NULL;
+}
+
 /*
  * Must what was taken arrive? While the guest changes hosts, which one runs it hangs on that; and the
  * source may have said that it is done while its last megabytes are in the tunnel.
@@ -285,6 +296,9 @@ take_signal(int signals)
         reload();
         return RUNS;
     }
+    if (this.proxy == NULL && is_through()) {
+        return THROUGH;
+    }
     if (this.is_stopping || !must_deliver()) {
         return STOPPED;
     }
@@ -306,11 +320,15 @@ look(int signals, GError **error)
           .events = POLLIN },
     };
     QmigLinkState state;
+    Fate fate = RUNS;
 
     tell_status();
     poll(fds, G_N_ELEMENTS(fds), LOOK_MS);
-    if (fds[0].revents != 0 && take_signal(signals) == STOPPED) {
-        return STOPPED;
+    if (fds[0].revents != 0) {
+        fate = take_signal(signals);
+    }
+    if (fate != RUNS) {
+        return fate;
     }
     if (fds[1].revents != 0) {
         g_autoptr(GError) broken = qmig_proxy_error(this.proxy);
@@ -321,7 +339,7 @@ look(int signals, GError **error)
         return THROUGH;
     }
     state = qmig_link_state(qmig_near_link(this.near));
-    if (state == QMIG_LINK_FAILED) {
+    if (state == QMIG_LINK_FAILED && !(this.proxy == NULL && has_arrived())) {
         g_propagate_error(error, qmig_link_error(qmig_near_link(this.near)));
         return BROKEN;
     }
@@ -341,12 +359,12 @@ deliver(int signals, GError **error)
         QmigLinkState state = qmig_link_state(qmig_near_link(this.near));
 
         tell_status();
+        if (state == QMIG_LINK_CLOSED || has_arrived()) {
+            return THROUGH;
+        }
         if (state == QMIG_LINK_FAILED) {
             g_propagate_error(error, qmig_link_error(qmig_near_link(this.near)));
             return BROKEN;
-        }
-        if (state == QMIG_LINK_CLOSED) {
-            return THROUGH;
         }
         if (take_signal(signals) == STOPPED) {
             return STOPPED;
