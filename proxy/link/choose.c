@@ -111,11 +111,15 @@ qmig_chooser_watch(QmigChooser *c, uint64_t bytes, int64_t us, double blocked)
 {
     double rate = (double)bytes * 1e6 / (double)(us > 0 ? us : 1);
 
+    if (bytes == 0) {
+        /* Dark: says nothing about the wire when it is there. */
+        return;
+    }
     if (blocked >= 0.25) {
         /* The wire holds us up: this is what it takes. */
         c->rate = c->rate > 0 ? c->rate + (rate - c->rate) * 0.3 : rate;
     } else if (c->rate > 0 && rate > c->rate * 0.9) {
         /* It would take more than we thought: by how much shows when it blocks. */
-        c->rate = (rate > c->rate ? rate : c->rate) * 1.1;
+        c->rate = (rate > c->rate ? rate : c->rate) * 1.3;
     }
 }

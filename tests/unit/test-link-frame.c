@@ -215,6 +215,24 @@ test_choice(void)
     g_assert_cmpuint(settle(noise, 1e9), ==, QMIG_FRAME_PLAIN);
 }
 
+/* A wire that was dark, or became faster, is soon used as it is. */
+static void
+test_recovery(void)
+{
+    QmigChooser c;
+
+    qmig_chooser_init(&c, NULL);
+    qmig_chooser_watch(&c, 11800000, 100000, 0.9);
+    for (unsigned i = 0; i < 600; i++) {
+        qmig_chooser_watch(&c, 0, 100000, 1.0);
+    }
+    g_assert_cmpfloat_with_epsilon(c.rate, 118e6, 1e6);
+    for (unsigned i = 0; i < 10; i++) {
+        qmig_chooser_watch(&c, (uint64_t)(c.rate / 10), 100000, 0.0);
+    }
+    g_assert_cmpfloat(c.rate, >, 1e9);
+}
+
 /* Whoever fixes a codec gets it. */
 static void
 test_fixed(void)
@@ -245,6 +263,7 @@ main(int argc, char **argv)
     g_test_add_func("/link/hello", test_hello);
     g_test_add_func("/link/welcome", test_welcome);
     g_test_add_func("/link/choose/choice", test_choice);
+    g_test_add_func("/link/choose/recovery", test_recovery);
     g_test_add_func("/link/choose/fixed", test_fixed);
     return g_test_run();
 }
