@@ -136,6 +136,7 @@ bool link_is_critical_here(const QmigLink *link);
 void *link_clock_thread(void *data);
 void link_drop_wires(QmigLink *link); /* with the lock held */
 void link_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t when_us);
+void link_heed_limit(QmigLink *link);
 void link_totals(QmigLink *link, uint64_t *wire_bytes, uint64_t *blocked_us);
 
 #endif

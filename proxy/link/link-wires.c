@@ -609,6 +609,7 @@ measure(QmigLink *link, Before *before)
                            (double)(now.blocked_us - before->blocked_us) /
                                (double)(us * link->n_wires));
     }
+    link_heed_limit(link);
     if (now.busy && before->busy) {
         double rate = (double)(now.acked_bytes - before->acked_bytes) * 1e6 / (double)us;
         link->goodput += link->goodput > 0 ? (rate - link->goodput) * 0.3 : rate;

@@ -729,12 +729,24 @@ qmig_link_is_critical(QmigLink *link)
     return critical;
 }
 
+/* A limit holds us up as a slow wire does: few bytes pay. With the lock held. */
+void
+link_heed_limit(QmigLink *link)
+{
+    double limit = (double)link->rate_limit;
+
+    if (limit > 0 && (link->chooser.rate <= 0 || link->chooser.rate > limit)) {
+        link->chooser.rate = limit;
+    }
+}
+
 void
 qmig_link_set_rate(QmigLink *link, uint64_t bytes_per_s)
 {
     pthread_mutex_lock(&link->lock);
     link->rate_limit = bytes_per_s;
     link->send_at = 0;
+    link_heed_limit(link);
     pthread_cond_broadcast(&link->work);
     pthread_mutex_unlock(&link->lock);
 }
