@@ -22,6 +22,7 @@ sys.path.insert(0, str(TOP / "test-vm"))
 import save_bench  # noqa: E402
 import storage_bench  # noqa: E402
 import stream_bench  # noqa: E402
+import throttle_bench  # noqa: E402
 import tunnel_bench  # noqa: E402
 import vm  # noqa: E402
 
@@ -164,13 +165,18 @@ def bench_storage(qemu):
         return storage_bench.bench(qemu, QMIG, min(ROUNDS, 3), folder)
 
 
+def bench_throttle(qemu):
+    """The rate over every second, beside QEMU's own limit."""
+    return throttle_bench.bench(qemu, QMIG)
+
+
 def main():
     """Run what was asked for; by default all but the tunnel, which takes hours."""
     if sys.argv[1:2] == ["tunnel"]:
         tunnel_bench.main(sys.argv[2:], machine())
         return
     benches = {"decode": bench_decode, "stream": bench_stream, "proxy": bench_proxy, "save": bench_save,
-               "storage": bench_storage}
+               "storage": bench_storage, "throttle": bench_throttle}
     names = sys.argv[1:] or list(benches)
     if unknown := set(names) - set(benches):
         sys.exit(f"bench: unknown: {', '.join(sorted(unknown))}; known: {', '.join(benches)}")
