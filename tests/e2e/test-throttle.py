@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """
-The plugin throttle on real migrations: test-throttle.py VERSION. The limit is kept over every
-second, by all channels together, and can be changed on the way; the guest arrives whole.
+The plugin throttle on real migrations: test-throttle.py VERSION [WORD…]; words select tests. The
+limit is kept over every second, by all channels together, and can be changed on the way; the guest
+arrives whole.
 
 What is measured is what the interface towards the destination sends. Nothing may go too fast,
 whatever else the machine does. That it goes as fast as was said takes a machine that lets qmig
@@ -121,8 +122,25 @@ def limited(*options):
     return run
 
 
-lib.run_tests([
+def in_postcopy():
+    """Pages that are asked for have a channel of their own, and the limit is for that, too."""
+    qemu = lib.qemu(VERSION)
+    with lib.vm.Pair(src=qemu, dst=qemu, accel=lib.accel(qemu), mem_mib=256, fill=0.6,
+                     workload={"ws": "64M", "rate": "max"}) as p:
+        p.wait_ticking(p.src)
+        done = lib.moved_whole(p, "--plugin=throttle:rate=40MB/s", "--timeout=1s",
+                               "--timeout-postcopy", "--postcopy-preempt", "--downtime=5ms")
+        channels = {c["kind"]: c["bytes_forward"] for c in done["proxy"]["channels"]}
+        check(channels.get("preempt", 0) > 0, f"it was used: {channels}")
+        check(done["proxy"]["plugins"]["throttle"]["bytes"] == sum(channels.values()),
+              f"all was counted: {done['proxy']}")
+
+
+TESTS = [
     (f"{VERSION}: plain: no second above the limit, changed on the way, RAM equal", limited()),
     (f"{VERSION}: four multifd channels share the limit",
      limited("--parallel", "--parallel-connections=4")),
-])
+    (f"{VERSION}: post-copy, with a channel for what is asked for: RAM equal", in_postcopy),
+]
+WORDS = sys.argv[2:]
+lib.run_tests([t for t in TESTS if not WORDS or any(w in t[0] for w in WORDS)])
