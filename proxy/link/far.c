@@ -452,6 +452,28 @@ agree(const QmigFar *far, const QmigHello *hello)
     };
 }
 
+/*
+ * A near end that died and came again must not wait until its old session's deadline: the QEMU behind
+ * would be kept waiting, too. Only what is dark is replaced, so nobody takes a living one's place.
+ */
+static void
+replace_dark(QmigFar *far, const char *name)
+{
+    pthread_mutex_lock(&far->lock);
+    for (guint i = 0; name[0] != '\0' && i < far->sessions->len; i++) {
+        Session *s = far->sessions->pdata[i];
+        if (strcmp(s->name, name) == 0 && qmig_link_state(s->link) == QMIG_LINK_DARK) {
+            GError *error = NULL;
+            qmig_set_error(
+                &error, QMIG_ERROR_CLOSED,
+                "a new session of the same name has begun: its near end must have "
+                "died");
+            qmig_link_fail(s->link, error);
+        }
+    }
+    pthread_mutex_unlock(&far->lock);
+}
+
 static bool
 admit_new(QmigFar *far, QmigWire *wire, const QmigHello *hello, QmigDeadline deadline,
           GError **error)
@@ -468,6 +490,7 @@ admit_new(QmigFar *far, QmigWire *wire, const QmigHello *hello, QmigDeadline dea
             QMIG_LINK_VERSION_MAX);
         return refuse(wire, QMIG_REFUSED_VERSION, reason, deadline, error);
     }
+    replace_dark(far, hello->name);
     pthread_mutex_lock(&far->lock);
     bool leaving = far->leaving, full = count_sessions(far) >= far->config.sessions_max;
     pthread_mutex_unlock(&far->lock);

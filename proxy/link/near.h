@@ -16,8 +16,8 @@ typedef struct {
     const QmigAddress *const *far;
     const QmigTlsCreds *tls;  /* (nullable) borrowed until freed; NULL: in the clear */
     const char *tls_hostname; /* (nullable) what the far end's certificate must be for */
-    const char *name;         /* of the session, for people */
-    unsigned n_wires;         /* connections; 0: 2 */
+    const char *name; /* of the session; a new one ends one of that name that is dark */
+    unsigned n_wires; /* connections; 0: 2 */
     uint64_t
         cache_size; /* bytes of page cache on both sides; 0: no delta, no references */
     uint64_t pending_max; /* bytes of pages that wait here; 0: 32 MiB */

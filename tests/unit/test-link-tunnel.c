@@ -305,6 +305,32 @@ test_no_destination(void)
     world_down(&w);
 }
 
+/* A near end that died comes again: nobody waits for the deadline of its old session. */
+static void
+test_replaced(void)
+{
+    World w;
+    char byte;
+
+    world_up(&w, 60000, 4);
+    g_auto(QmigFd) in = enter(&w);
+    say(in, "main");
+    g_auto(QmigFd) out = leave(&w, 5000);
+    hear(out, "main");
+    qmig_near_free(w.near);
+    g_assert_cmpint(
+        qmig_socket_read(out, &byte, 1, qmig_deadline_in_ms(1000), NULL, NULL), ==, -1);
+    const QmigAddress *addresses[] = { w.door.address, NULL };
+    QmigNearConfig near = { .far = addresses, .name = "test" };
+    w.near = qmig_near_new(&near, NULL, NULL);
+    g_assert_nonnull(w.near);
+    g_autoptr(GError) error = NULL;
+    g_assert_cmpint(
+        qmig_socket_read(out, &byte, 1, qmig_deadline_in_ms(5000), NULL, &error), <=, 0);
+    g_assert_false(g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TIMEOUT));
+    world_down(&w);
+}
+
 static void
 test_full(void)
 {
@@ -322,6 +348,7 @@ main(int argc, char **argv)
     g_test_add_func("/link/tunnel/reset", test_reset);
     g_test_add_func("/link/tunnel/dark", test_dark);
     g_test_add_func("/link/tunnel/no-destination", test_no_destination);
+    g_test_add_func("/link/tunnel/replaced", test_replaced);
     g_test_add_func("/link/tunnel/full", test_full);
     return g_test_run();
 }
