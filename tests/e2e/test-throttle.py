@@ -10,6 +10,7 @@ whatever else the machine does. That it goes as fast as was said takes a machine
 run: such a measurement is repeated.
 """
 import os
+import signal
 import sys
 import time
 
@@ -136,10 +137,58 @@ def in_postcopy():
               f"all was counted: {done['proxy']}")
 
 
+def reload_limits(proxy, path, text):
+    """Write the file of limits, tell the proxy. Return: what it says."""
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+    proxy.send_signal(signal.SIGHUP)
+    return proxy.stderr.readline()
+
+
+def wait_completed(side, timeout=60):
+    """Until its migration is."""
+    deadline = time.monotonic() + timeout
+    while (status := side.cmd("query-migrate")["status"]) != "completed":
+        check(status != "failed" and time.monotonic() < deadline, f"{side}: {status}")
+        time.sleep(0.05)
+
+
+def reloaded():
+    """A proxy alone: SIGHUP changes its limit, a bad file does not, the session goes on."""
+    with pair(None) as p:
+        p.wait_ticking(p.src)
+        limits, there = f"{p.dir}/limits", f"unix:{p.dir}/in.sock"
+        with open(limits, "w", encoding="ascii") as file:
+            file.write("throttle.rate = 10MB\n")
+        p.dst.cmd("migrate-incoming", uri=there)
+        proxy = lib.start("proxy", f"--listen=unix:{p.dir}/proxy.sock", f"--connect={there}",
+                          "--plugin=throttle", f"--limits={limits}", "--json")
+        check("listening" in proxy.stderr.readline(), "the proxy listens")
+        p.src.cmd("migrate-set-capabilities",
+                  capabilities=[{"capability": "return-path", "state": True}])
+        p.src.cmd("migrate-set-parameters", **{"max-bandwidth": 0})
+        p.src.cmd("migrate", uri=f"unix:{p.dir}/proxy.sock")
+        time.sleep(2)
+        said = reload_limits(proxy, limits, "throttle.rate = fast\n")
+        check("the old limits stay" in said, said)
+        time.sleep(1)
+        info = p.src.cmd("query-migrate")
+        check(info["status"] == "active" and info["ram"]["transferred"] < 10e6 * 8, f"{info}")
+        said = reload_limits(proxy, limits, "throttle.rate = none\n")
+        check(said == "limits read anew: 1\n", said)
+        wait_completed(p.src)
+        done = lib.finish(proxy)
+        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+        check(done.report()["plugins"]["throttle"]["changes"] == 2, done.out)
+        wait_completed(p.dst)
+        arrived(p)
+
+
 TESTS = [
     (f"{VERSION}: plain: no second above the limit, changed on the way, RAM equal", limited()),
     (f"{VERSION}: four multifd channels share the limit",
      limited("--parallel", "--parallel-connections=4")),
+    (f"{VERSION}: a proxy alone reads its limits again on SIGHUP", reloaded),
     (f"{VERSION}: post-copy, with a channel for what is asked for: RAM equal", in_postcopy),
 ]
 WORDS = sys.argv[2:]
