@@ -6,19 +6,20 @@ Makefile against the headers that `meson install` puts somewhere, found by pkg-c
 `qmig proxy` that carries a recorded stream: test-example.py QMIG BUILD. TAP on stdout.
 """
 import csv
-import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
 
-QMIG, BUILD = (os.path.abspath(path) for path in sys.argv[1:])
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests/lib"))
+
+import carry  # noqa: E402
+
+QMIG, BUILD = (os.path.abspath(path) for path in sys.argv[1:])
 SCRATCH = tempfile.TemporaryDirectory(prefix="example-")
 HOME = pathlib.Path(SCRATCH.name)
 ROOT = HOME / "root"
@@ -70,57 +71,15 @@ def made(*variables):
     return folder
 
 
-def carried(plugin, stream, **env):
-    """@stream through a proxy with @plugin. Return: (what arrived, the report)."""
-    arrived = bytearray()
-    with tempfile.TemporaryDirectory(prefix="x-") as folder, socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"{folder}/out")
-        listener.listen()
-        listener.settimeout(20)
-
-        def destination():
-            peer, _ = listener.accept()
-            with peer:
-                while piece := peer.recv(1 << 16):
-                    arrived.extend(piece)
-
-        thread = threading.Thread(target=destination)
-        with subprocess.Popen([QMIG, "proxy", f"--listen=unix:{folder}/in", "--json",
-                               f"--connect=unix:{folder}/out", f"--plugin={plugin}"],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True,
-                              env={**os.environ, **env}) as proxy:
-            line = proxy.stderr.readline()
-            if not line.startswith("listening on "):
-                raise AssertionError(line + proxy.communicate(timeout=20)[1])
-            thread.start()
-            with socket.socket(socket.AF_UNIX) as source:
-                source.connect(f"{folder}/in")
-                source.sendall(stream)
-            out, err = proxy.communicate(timeout=20)
-            thread.join(timeout=20)
-            check(proxy.returncode == 0, f"exit 0, got {proxy.returncode}: {line}{err}")
-    return bytes(arrived), json.loads(out)
-
-
-def golden():
-    """A recorded stream without return path: it ends when the source has said all."""
-    needs("zstd")
-    return call_bytes("zstd", "-dcq", TOP / "tests/golden/7.2-q35-no-return-path.zst")
-
-
-def call_bytes(*args):
-    """stdout, as bytes."""
-    return subprocess.run(list(map(str, args)), capture_output=True, timeout=60, check=True).stdout
-
-
 def counts(plugin, **env):
     """It sees all bytes and pages, and says so in its file and in the report."""
-    stream, rows = golden(), HOME / "rows.csv"
+    needs("zstd")
+    # It ends when the source has said all: it has no return path.
+    stream, rows = carry.golden("7.2-q35-no-return-path"), HOME / "rows.csv"
     rows.unlink(missing_ok=True)
-    arrived, report = carried(f"{plugin}:file={rows},every=1", stream, **env)
-    check(arrived == stream, "an observer changes nothing")
-    said = report["plugins"]["csv"]
+    done = carry.carried(QMIG, [f"{plugin}:file={rows},every=1"], stream, **env)
+    check(done.code == 0 and done.arrived == stream, f"an observer changes nothing: {done}")
+    said = done.report["plugins"]["csv"]
     with open(rows, encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     check(len(table) == said["rows"] > 0, f"as many rows as it says: {said}, {len(table)}")

@@ -656,44 +656,7 @@ def proxy_tells_its_port():
         check(proxy.code == 4, f"exit 4, got {proxy.code}: {proxy.err}")
 
 
-# ---- plugins, and a real QEMU ---------------------------------------------------------------------
-
-def plugins_are_whole():
-    """Each built-in plugin has its folder, its page, its rows; and is what they say."""
-    listed = json.loads(Run("plugins", "--json").expect(0).out)
-    names = [plugin["name"] for plugin in listed]
-    check(names == sorted(set(names)) and len(names) > 5, f"each once, in order: {names}")
-    folders = {path.parent.name for path in (TOP / "plugin").glob("*/meson.build")}
-    check(set(names) == folders, f"a folder for each: {sorted(folders ^ set(names))}")
-    rows = dict(re.findall(r"^\| `([\w-]+)` \| (\w+) \|",
-                           (TOP / "plugin/README.md").read_text(encoding="utf-8"), re.MULTILINE))
-    check(rows == {plugin["name"]: plugin["kind"] for plugin in listed},
-          f"a row with its kind in plugin/README.md: {rows}")
-    overview = (MAN / "qmig-plugins.pod").read_text(encoding="utf-8")
-    for plugin in listed:
-        name = plugin["name"]
-        page = TOP / "plugin" / name / f"qmig-{name}-plugin.pod"
-        check(page.exists() and f"qmig-{name}-plugin - " in page.read_text(encoding="utf-8"),
-              f"a man page: {page}")
-        check(f"L<qmig-{name}-plugin(1)>" in overview, f"{name}: named in qmig-plugins(1)")
-        check(plugin["description"] and plugin["origin"] == "built-in", f"described: {plugin}")
-        keys = set(re.findall(r"^([\w-]+)=", plugin["parameters"], re.MULTILINE))
-        items = "".join(re.findall(r"^=item .*$", page.read_text(encoding="utf-8"), re.MULTILINE))
-        check(keys == set(re.findall(r"B<([\w-]+)=>", items)),
-              f"{name}: its page has the parameters {sorted(keys)}: {items}")
-
-
-def plugins_are_listed():
-    """All of them, one of them, none of that name."""
-    names = re.findall(r"^(\w+)", Run("plugins").expect(0).out, re.MULTILINE)
-    check({"null", "stats"} <= set(names), f"null and stats: {names}")
-    kinds = dict(re.findall(r"^([\w-]+) +(observer|rewriter|pacer|service) ", Run("plugins").out,
-                            re.MULTILINE))
-    check(kinds["guard"] == "rewriter" and kinds["throttle"] == "pacer" and
-          kinds["record"] == "service" and kinds["stats"] == "observer", f"kinds: {kinds}")
-    check("sample=N" in Run("plugins", "stats").expect(0).out, "what stats takes")
-    Run("plugins", "no-such").expect(1, "no plugin \"no-such\"")
-
+# ---- a real QEMU ---------------------------------------------------------------------
 
 @contextlib.contextmanager
 def real_qemu(*options):
@@ -799,8 +762,6 @@ TESTS = [
     ("proxy: tells the port the kernel chose", proxy_tells_its_port),
     ("proxy: --record wants a new place, and leaves none empty", proxy_records_nothing),
     ("stream replay: reads its input before it connects", replay_reads_its_input_first),
-    ("each plugin has its folder, page and rows", plugins_are_whole),
-    ("plugins lists the built-in ones and knows no others", plugins_are_listed),
     ("status of a real QEMU", status_of_real_qemu),
     ("caps of a real QEMU lists all it has", caps_of_real_qemu),
     ("set of a real QEMU understands units, and sets all or nothing", set_of_real_qemu),
