@@ -211,6 +211,17 @@ class Pair:
                 raise VmError(f"compare_ram: the guest runs on {side.name}")
         return ram.differing_pages(self.src.ram_path, self.dst.ram_path)
 
+    def compare_unwritten(self):
+        """The numbers of the pages that differ where the guest does not write; the source must
+        stand still, the destination need not. What it writes, the guest verifies itself."""
+        if not self.config["share"]:
+            raise VmError("compare_unwritten: memory is not shared (share=False)")
+        if self.src.alive() and self.src.status() == "running":
+            raise VmError("compare_unwritten: the guest runs on the source")
+        first = self._free_memory() // ram.PAGE
+        return [page for page in ram.differing_pages(self.src.ram_path, self.dst.ram_path)
+                if page >= first]
+
     def guest_errors(self):
         """Corruption that the guest found, on either side."""
         return [f"{side.name}: {line}" for side in (self.src, self.dst)
