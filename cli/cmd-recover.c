@@ -10,11 +10,14 @@
 #include <stdio.h>
 
 static char *arg_fence, *arg_progress;
+static char **arg_via;
 static gboolean arg_json;
 
 static const GOptionEntry entries[] = {
     { "fence", 0, 0, G_OPTION_ARG_STRING, &arg_fence,
       "makes sure that a lost side runs nothing", "COMMAND" },
+    { "via", 0, 0, G_OPTION_ARG_STRING_ARRAY, &arg_via,
+      "where the tunnel's far end listens now; may be repeated", "HOST[:PORT]" },
     { "progress", 0, 0, G_OPTION_ARG_STRING, &arg_progress,
       "auto, tty, plain, json or none; on stderr", "KIND" },
     { "json", 0, 0, G_OPTION_ARG_NONE, &arg_json, "the report as one JSON object", NULL },
@@ -30,6 +33,9 @@ find_journal(const char *text, GError **error)
 
     if (g_file_test(text, G_FILE_TEST_IS_REGULAR)) {
         return g_strdup(text);
+    }
+    if (g_str_has_prefix(text, "via:")) {
+        return qmig_journal_find(text, error);
     }
     address = qmig_address_parse(text, error);
     if (address == NULL) {
@@ -102,7 +108,8 @@ cli_recover(int argc, char **argv)
     if (path == NULL) {
         return cli_fail("recover", error, QMIG_OUTCOME_USAGE);
     }
-    QmigOutcome outcome = qmig_recover(path, arg_fence, &cli_render_watcher, &render,
+    QmigOutcome outcome = qmig_recover(path, arg_fence, (const char *const *)arg_via,
+                                       &cli_render_watcher, &render,
                                        cli_cancel_on_signals(), &report, &error);
     cli_render_end(&render);
     print_report(report, outcome);

@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "job/hook.h"
+#include "job/via.h"
 #include "qmp/rules.h"
 #include "util/error.h"
 #include "util/units.h"
@@ -416,6 +417,26 @@ check_resume(Taking *taking)
     }
 }
 
+static void
+check_via(Taking *taking)
+{
+    const QmigJobOptions *options = taking->options;
+    g_auto(QmigViaSettings) settings = { 0 };
+    g_autoptr(GError) error = NULL;
+
+    if (options->via->len > 0 && !qmig_via_settings_read(options, &settings, &error)) {
+        problem(taking, "%s", error->message);
+    }
+    if (options->via->len > 0 && options->rdma) {
+        problem(taking, "--via: it carries no RDMA");
+    }
+    if (options->destination_via && options->via->len == 0) {
+        problem(taking,
+                "DESTINATION: via: is for an address beyond a tunnel: say by --via "
+                "where that ends");
+    }
+}
+
 /* What rows cannot say. */
 static void
 take_rest(Taking *taking)
@@ -435,6 +456,7 @@ take_rest(Taking *taking)
     if (cli_option_given("postcopy-resume")) {
         check_resume(taking);
     }
+    check_via(taking);
     if (options->rdma && !options->direct) {
         problem(taking, "--migrateuri: no proxy can stand in RDMA: add --direct");
     }
@@ -484,8 +506,12 @@ cli_migrate_take(char **argv, GError **error)
     Taking taking = { options, problems };
 
     options->source = qmig_address_parse(argv[1], error);
-    options->destination = options->source != NULL ? qmig_address_parse(argv[2], error)
-                                                   : NULL;
+    options->destination_via = g_str_has_prefix(argv[2], "via:");
+    options->destination =
+        options->source != NULL
+            ? qmig_address_parse(
+                  argv[2] + (options->destination_via ? strlen("via:") : 0), error)
+            : NULL;
     if (options->destination == NULL) {
         return NULL;
     }

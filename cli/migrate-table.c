@@ -410,6 +410,80 @@ static const CliOption table[] = {
           "where SOURCE is one, else a free port on this host's address as the source's "
           "QMP connection shows it." },
 
+    /* ---- the tunnel ------------------------------------------------------------------------ */
+    { "via", CLI_WORDS, CLI_GROUP_TUNNEL, .arg = "HOST[:PORT]", .field = CLI_FIELD(via),
+      .help = "through a tunnel, to qmig proxy --tunnel there",
+      .text =
+          "Let all connections of the migration, those of the disks (B<--copy-storage-all>) "
+          "included, go through a tunnel to the C<qmig proxy --tunnel> that listens there, on "
+          "port 7117 unless PORT is given; it connects on to the destination. Several "
+          "addresses of it, parted by commas, are tried in turn. A DESTINATION of "
+          "C<via:ADDRESS> is an address on its host, reached through the tunnel too. See "
+          "L</THE TUNNEL>." },
+    { "via-connections", CLI_TEXT, CLI_GROUP_TUNNEL, .arg = "N",
+      .field = CLI_FIELD(via_connections), .needs = "via", .why = "it is for the tunnel",
+      .help = "how many connections it has (default: 2)",
+      .text = "How many connections the tunnel has, 16 at most. Default: 2." },
+    { "via-compression", CLI_TEXT, CLI_GROUP_TUNNEL, .arg = "HOW",
+      .field = CLI_FIELD(via_compression), .needs = "via", .why = "it is for the tunnel",
+      .help = "auto, none, lz4, zstd or zstd:LEVEL",
+      .text =
+          "How the tunnel compresses: C<auto> (the default) chooses all the time what is "
+          "fastest on this link, C<none>, C<lz4>, C<zstd>, or C<zstd:LEVEL> with a level "
+          "from 1 to 19." },
+    { "via-cache", CLI_TEXT, CLI_GROUP_TUNNEL, .arg = "SIZE",
+      .field = CLI_FIELD(via_cache), .needs = "via", .why = "it is for the tunnel",
+      .help = "pages kept on both sides (default: 256M)",
+      .text =
+          "Memory, in this process and at the far end, in which pages are kept that were sent: "
+          "of a page that comes again only what has changed travels, of one that is like "
+          "another only its number. Default: 256 MiB; 0: none. The far end may grant less." },
+    { "via-bandwidth", CLI_TEXT, CLI_GROUP_TUNNEL, .arg = "RATE",
+      .field = CLI_FIELD(via_bandwidth), .needs = "via", .why = "it is for the tunnel",
+      .help = "limit of what is on the wire",
+      .text =
+          "Put no more on the wire, all connections together. Unlike B<--bandwidth>, which "
+          "limits what QEMU writes, this is after compression, and is kept with multifd too. "
+          "C<qmig set ... via-bandwidth=> changes it. Default: no limit." },
+    { "via-deadline", CLI_DURATION, CLI_GROUP_TUNNEL, .arg = "TIME",
+      .field = CLI_FIELD(via_deadline_ms), .needs = "via", .why = "it is for the tunnel",
+      .help = "survive so long without a connection (120s)",
+      .text =
+          "When the link is down both QEMUs wait, and nothing is lost; after this time "
+          "without any connection the tunnel gives up: before the switchover with exit code "
+          "5 and the guest on the source, in post-copy with exit code 6. Default: 2 "
+          "minutes. The far end may grant less." },
+    { "via-tls-dir", CLI_FILE, CLI_GROUP_TUNNEL, .arg = "DIR",
+      .field = CLI_FIELD(via_tls_dir), .needs = "via", .excludes = "via-insecure",
+      .why = "it is for the tunnel's TLS",
+      .help = "its credentials (default: --tls-dir's)",
+      .text =
+          "The directory of the tunnel's credentials, those of a client (L<qmig-pki(1)>). "
+          "Default: that of B<--tls-dir>, F</etc/pki/qemu>. The tunnel is encrypted, and both "
+          "its ends prove who they are, unless B<--via-insecure> is given." },
+    { "via-tls-psk", CLI_FLAG, CLI_GROUP_TUNNEL, .field = CLI_FIELD(via_tls_psk),
+      .needs = "via", .excludes = "via-insecure", .why = "it is for the tunnel's TLS",
+      .help = "by a shared key, not by certificates",
+      .text = "The two ends of the tunnel know each other by a shared key (F<keys.psk>) "
+              "instead of certificates." },
+    { "via-tls-user", CLI_TEXT, CLI_GROUP_TUNNEL, .arg = "NAME",
+      .field = CLI_FIELD(via_tls_user), .needs = "via-tls-psk",
+      .why = "it is the name of a shared key", .help = "whose key (default: qemu)",
+      .text = "Whose key. Default: C<qemu>." },
+    { "via-tls-destination", CLI_TEXT, CLI_GROUP_TUNNEL, .arg = "NAME",
+      .field = CLI_FIELD(via_tls_destination), .needs = "via",
+      .excludes = "via-insecure via-tls-psk", .why = "it is about its certificate",
+      .help = "the name in the far end's certificate",
+      .text =
+          "The name that the far end's certificate must have. Default: the first HOST of "
+          "B<--via>." },
+    { "via-insecure", CLI_FLAG, CLI_GROUP_TUNNEL, .field = CLI_FIELD(via_insecure),
+      .needs = "via", .why = "it is for the tunnel",
+      .help = "in the clear, to whoever answers",
+      .text =
+          "No TLS in the tunnel: whoever is on the way can read the guest's memory, and change "
+          "it. For a network that is secured otherwise. The far end must be told the same." },
+
     /* ---- telling the network ------------------------------------------------------------------ */
     { "announce-initial", CLI_TEXT, CLI_GROUP_NETWORK, .arg = "TIME",
       .sets = "announce-initial", .help = "wait before the second announcement",
@@ -622,6 +696,7 @@ cli_group_title(CliGroup group)
         [CLI_GROUP_STORAGE] = "Disks",
         [CLI_GROUP_TLS] = "Encryption",
         [CLI_GROUP_PATH] = "The way of the stream",
+        [CLI_GROUP_TUNNEL] = "The tunnel",
         [CLI_GROUP_NETWORK] = "The guest's network",
         [CLI_GROUP_SAFETY] = "Safety",
         [CLI_GROUP_OUTPUT] = "Anything else, and output",

@@ -80,6 +80,20 @@ is_wildcard(const QmigAddress *address)
             strcmp(address->host, "::") == 0);
 }
 
+/* On the destination's host, of which only the place of its monitor is known. */
+static QmigAddress *
+beside(const QmigAddress *monitor, const char *suffix, const char *option, GError **error)
+{
+    g_autofree char *path = g_strconcat(monitor->path, suffix, NULL);
+
+    if (strlen(path) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+        qmig_set_error(error, QMIG_ERROR_CONFIG,
+                       "%s: too long for a socket: give another by %s", path, option);
+        return NULL;
+    }
+    return qmig_address_new_unix(path);
+}
+
 /* Where the destination listens: on the host of its own monitor, unless the user said. */
 static bool
 choose_destination(QmigEndpoints *e, const QmigJobOptions *options, const QmigQmp *qmp,
@@ -89,9 +103,12 @@ choose_destination(QmigEndpoints *e, const QmigJobOptions *options, const QmigQm
 
     if (options->migrate_uri != NULL) {
         e->listen = qmig_address_copy(options->migrate_uri);
+    } else if (options->destination_via && monitor->kind == QMIG_ADDRESS_UNIX) {
+        e->listen = beside(monitor, ".migrate", "--migrateuri", error);
     } else if (monitor->kind == QMIG_ADDRESS_TCP) {
         e->listen = qmig_address_new_tcp(monitor->host, 0);
-    } else if (options->direct && options->source->kind == QMIG_ADDRESS_TCP) {
+    } else if (options->direct && options->via->len == 0 &&
+               options->source->kind == QMIG_ADDRESS_TCP) {
         return qmig_set_error(
             error, QMIG_ERROR_CONFIG,
             "--direct from a source on another host: say by --migrateuri "
@@ -172,7 +189,7 @@ qmig_endpoints_choose_disks(const QmigEndpoints *e, const QmigJobOptions *option
         *listen = qmig_address_copy(asked);
     } else if (e->listen->kind == QMIG_ADDRESS_TCP) {
         *listen = qmig_address_new_tcp(e->listen->host, 0);
-    } else if (options->source->kind == QMIG_ADDRESS_TCP) {
+    } else if (options->source->kind == QMIG_ADDRESS_TCP && options->via->len == 0) {
         return qmig_set_error(error, QMIG_ERROR_CONFIG,
                               "the source is on another host than the destination's "
                               "socket: say by --disks-uri where the destination shall "

@@ -197,6 +197,7 @@ new_progress(QmigJob *job, const QmigProgress *p)
     add_text(event, "status", p->status);
     add_figures(event, p);
     add_number(event, "throttle_percent", job->info.throttle_percent);
+    json_object_object_add(event, "tunnel", qmig_via_status(job));
     return event;
 }
 
@@ -303,10 +304,9 @@ qmig_events_clear(QmigJob *job)
 /* ---- who this is ------------------------------------------------------------------------ */
 
 static JsonObject *
-introduce_side(const QmigSide *side, const QmigAddress *address)
+introduce_side(const QmigSide *side, const char *qmp)
 {
     JsonObject *object = json_object_new_object();
-    g_autofree char *qmp = qmig_address_to_string(address);
     struct ucred peer;
 
     add_text(object, "qmp", qmp);
@@ -323,13 +323,14 @@ static JsonObject *
 new_job_identity(const QmigJob *job)
 {
     JsonObject *identity = json_object_new_object();
+    g_autofree char *source = qmig_address_to_string(job->options->source);
+    g_autofree char *destination = qmig_via_destination_text(job->options);
 
     add_text(identity, "guest", job->source.name);
     add_text(identity, "uuid", job->source.uuid);
-    json_object_object_add(identity, "source",
-                           introduce_side(&job->source, job->options->source));
+    json_object_object_add(identity, "source", introduce_side(&job->source, source));
     json_object_object_add(identity, "destination",
-                           introduce_side(&job->destination, job->options->destination));
+                           introduce_side(&job->destination, destination));
     return identity;
 }
 
@@ -509,6 +510,7 @@ qmig_events_status(const QmigJob *job)
                            qmig_storage_is_asked(job) ? qmig_storage_report(job) : NULL);
     json_object_object_add(status, "settings", new_settings(job));
     json_object_object_add(status, "postcopy", new_postcopy(job));
+    json_object_object_add(status, "tunnel", qmig_via_status(job));
     json_object_object_add(status, "decisions", last_decisions(job));
     json_object_object_add(status, "messages", last_messages(job));
     return status;

@@ -12,6 +12,7 @@
 #include "job/progress.h"
 #include "job/side.h"
 #include "job/storage.h"
+#include "job/via.h"
 #include "proxy/proxy.h"
 
 /* Who owns the guest, as far as it is proven. */
@@ -45,12 +46,13 @@ struct QmigJob {
 
     QmigPhase phase;
     QmigOwner owner;
-    bool incoming_sent;   /* the destination was told to listen: it is used up */
-    bool migrate_sent;    /* the source was told to migrate */
-    bool continue_sent;   /* out of pre-switchover */
-    bool cont_sent;       /* the destination was told to run the guest */
-    bool deadline_passed; /* options->timeout_ms */
-    bool source_hangs;    /* it let a query wait beyond all patience */
+    bool incoming_sent;    /* the destination was told to listen: it is used up */
+    bool migrate_sent;     /* the source was told to migrate */
+    bool continue_sent;    /* out of pre-switchover */
+    bool cont_sent;        /* the destination was told to run the guest */
+    bool deadline_passed;  /* options->timeout_ms */
+    bool mute_in_the_dark; /* it let a query wait while the tunnel was dark: later */
+    bool source_hangs;     /* it let a query wait beyond all patience */
     bool cancelled;
     bool
         cancelled_elsewhere; /* not by this job: the source was told to by somebody else */
@@ -67,6 +69,7 @@ struct QmigJob {
     JsonObject *blocktime;  /* of the part "blocktime"; NULL = not measured */
     QmigStorage *storage;   /* of the part "storage" */
     QmigGuard *guard;       /* of the part "guard" */
+    QmigVia *via;           /* the tunnel; NULL = none */
     bool
         cont_noted; /* an earlier qmig was about to tell the destination to run the guest */
     bool

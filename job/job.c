@@ -40,6 +40,7 @@ qmig_job_options_new(void)
     g_ptr_array_add(options->plugins, g_strdup("stats"));
     options->hooks = g_ptr_array_new_with_free_func(g_free);
     options->migrate_disks = g_ptr_array_new_with_free_func(g_free);
+    options->via = g_ptr_array_new_with_free_func(g_free);
     options->capabilities = json_object_new_object();
     options->parameters = json_object_new_object();
     options->asked_by = json_object_new_object();
@@ -70,6 +71,14 @@ qmig_job_options_free(QmigJobOptions *options)
     g_ptr_array_unref(options->hooks);
     g_ptr_array_unref(options->migrate_disks);
     qmig_address_free(options->disks_uri);
+    g_ptr_array_unref(options->via);
+    g_free(options->via_connections);
+    g_free(options->via_compression);
+    g_free(options->via_cache);
+    g_free(options->via_bandwidth);
+    g_free(options->via_tls_dir);
+    g_free(options->via_tls_user);
+    g_free(options->via_tls_destination);
     qmig_address_free(options->agent);
     qmig_address_free(options->agent_destination);
     g_ptr_array_unref(options->plugins);
@@ -256,12 +265,14 @@ run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
                               : 0;
     QmigDeadline deadline = timeout_ms > 0 ? qmig_deadline_in_ms(timeout_ms)
                                            : QMIG_DEADLINE_NEVER;
+    int64_t dark_us = qmig_via_dark_us(job);
 
     if (!check_wishes(job, row, error) || !qmig_hook_enter(job, error) ||
         !row->enter(job, error)) {
         return false;
     }
     while (row->tick != NULL) {
+        qmig_via_look(job);
         QmigStep step = row->tick(job, error);
         if (step != QMIG_STEP_AGAIN) {
             return step == QMIG_STEP_NEXT;
@@ -270,7 +281,8 @@ run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
         if (!check_wishes(job, row, error)) {
             return false;
         }
-        if (qmig_now_us() >= deadline) {
+        /* While the tunnel is dark nobody can get on. */
+        if (qmig_now_us() - (qmig_via_dark_us(job) - dark_us) >= deadline) {
             return qmig_set_error(error, QMIG_ERROR_TIMEOUT, "not done within %u ms",
                                   timeout_ms);
         }
@@ -445,6 +457,7 @@ qmig_job_run_from(QmigJob *job, QmigPhase first, GError **error)
         if (has_begun && run_phase(job, &qmig_phases[phase], &local)) {
             continue;
         }
+        qmig_via_explain(job, local);
         qmig_events_undo(job, local->message);
         if (undo_phases(job, job->phase)) {
             qmig_job_message(job, "%s; but %s", local->message,

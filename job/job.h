@@ -119,15 +119,28 @@ typedef struct {
         copy_storage_synchronous; /* the guest's writes wait for the destination's disk */
     GPtrArray *migrate_disks;     /* char *: "NAME" or "NAME=NAME-THERE"; empty: all */
     QmigAddress *disks_uri;       /* (nullable) where the destination serves its disks */
-    bool abort_on_error;          /* an I/O error of the guest ends the migration */
-    bool change_protection;       /* so does a change of its devices or media */
-    bool freeze;                  /* freeze the guest's filesystems for the switchover */
-    bool set_time;                /* set the guest's clock on the destination */
-    bool control;                 /* listen for qmig status, set, cancel, … */
-    char *control_path;           /* (nullable) where; NULL: see qmig_control_start() */
-    bool direct;                  /* no proxy */
-    bool suspend;                 /* leave the guest paused on the destination */
-    bool keep_source;             /* do not quit the source: it stays, stopped */
+    /* The tunnel (job/via.h). */
+    GPtrArray
+        *via; /* char *: where its far end listens, tried in turn; empty: no tunnel */
+    bool destination_via;  /* `destination` is an address over there */
+    char *via_connections; /* (nullable), as all below: as the user wrote them */
+    char *via_compression, *via_cache, *via_bandwidth;
+    uint64_t
+        via_deadline_ms; /* without a connection for so long it gives up; 0 = 120 000 */
+    char *via_tls_dir;   /* NULL: that of tls_proxy_dir, tls_dir, or /etc/pki/qemu */
+    char *via_tls_user;  /* NULL: "qemu" */
+    char *via_tls_destination; /* the name in the far end's certificate; NULL: its host */
+    bool via_tls_psk;
+    bool via_insecure;      /* in the clear, to whoever answers */
+    bool abort_on_error;    /* an I/O error of the guest ends the migration */
+    bool change_protection; /* so does a change of its devices or media */
+    bool freeze;            /* freeze the guest's filesystems for the switchover */
+    bool set_time;          /* set the guest's clock on the destination */
+    bool control;           /* listen for qmig status, set, cancel, … */
+    char *control_path;     /* (nullable) where; NULL: see qmig_control_start() */
+    bool direct;            /* no proxy */
+    bool suspend;           /* leave the guest paused on the destination */
+    bool keep_source;       /* do not quit the source: it stays, stopped */
 } QmigJobOptions;
 
 QmigJobOptions *qmig_job_options_new(void);

@@ -289,7 +289,9 @@ life_watch(QmigJob *job, GError **error)
         return true;
     }
     life->next_look_us = now + SOURCE_INTERVAL_US;
-    if (qmig_life_look(&life->source, &job->source, qmig_job_patience_ms(job), &local)) {
+    if (job->mute_in_the_dark ||
+        qmig_life_look(&life->source, &job->source, qmig_job_patience_ms(job), &local) ||
+        qmig_via_forgives(job, local)) {
         return true;
     }
     job->source_hangs = g_error_matches(local, QMIG_ERROR, QMIG_ERROR_TIMEOUT);
@@ -302,8 +304,19 @@ life_before_cont(QmigJob *job, GError **error)
 {
     QmigLife *life = get_life(job);
 
-    return !is_wanted(job) || count_writes(&job->destination, &life->writes_before,
-                                           qmig_job_patience_ms(job), error);
+    while (is_wanted(job)) {
+        g_autoptr(GError) local = NULL;
+
+        if (count_writes(&job->destination, &life->writes_before,
+                         qmig_job_patience_ms(job), &local)) {
+            return true;
+        }
+        if (!qmig_via_forgives(job, local) || !qmig_via_wait(job)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    }
+    return true;
 }
 
 /* It executes nothing. Where it has written to no disk, it can be as if it never was there. */
@@ -350,7 +363,15 @@ await_life(QmigJob *job, QmigLifeWatch *watch, GError **error)
     uint32_t interval_ms = FIRST_INTERVAL_MS;
 
     while (!qmig_life_is_seen(watch)) {
-        if (!qmig_life_look(watch, &job->destination, qmig_job_patience_ms(job), error)) {
+        g_autoptr(GError) local = NULL;
+
+        if (!qmig_life_look(watch, &job->destination, qmig_job_patience_ms(job),
+                            &local)) {
+            if (qmig_via_forgives(job, local) && qmig_via_wait(job)) {
+                deadline = qmig_deadline_in_ms(timeout_ms);
+                continue;
+            }
+            g_propagate_error(error, g_steal_pointer(&local));
             return false;
         }
         if (qmig_now_us() >= deadline ||

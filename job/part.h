@@ -59,6 +59,7 @@ extern const QmigPart qmig_agent_part;      /* agent.c */
 extern const QmigPart qmig_life_part;       /* life.c */
 extern const QmigPart qmig_guard_part;      /* guard.c */
 extern const QmigPart qmig_storage_part;    /* storage.c */
+extern const QmigPart qmig_via_part;        /* via.c */
 
 void qmig_parts_check(QmigJob *job, GString *problems);
 bool qmig_parts_prepare(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -7,6 +7,7 @@
 /* clang-format off */
 const QmigPart *const qmig_parts[] = {
     &qmig_guard_part,
+    &qmig_via_part,
     &qmig_tls_part,
     &qmig_hook_part,
     &qmig_agent_part,

@@ -190,7 +190,8 @@ qmig_job_switchover_tick(QmigJob *job, GError **error)
     if (!qmig_job_observe(job, error)) {
         return QMIG_STEP_FAILED;
     }
-    if (job->info.status == QMIG_STATUS_PRE_SWITCHOVER && !job->continue_sent) {
+    if (job->info.status == QMIG_STATUS_PRE_SWITCHOVER && !job->continue_sent &&
+        !qmig_via_drains(job)) {
         if (!qmig_parts_pre_switchover(job, error) ||
             !qmig_steps_put(job, "continue", error)) {
             return QMIG_STEP_FAILED;

@@ -26,10 +26,11 @@ static bool
 begin_enter(QmigJob *job, GError **error)
 {
     if (!qmig_side_begin(&job->source, job->options->source, job->cancel, error) ||
-        !qmig_side_begin(&job->destination, job->options->destination, job->cancel,
-                         error)) {
+        !qmig_via_begin(job, error) ||
+        !qmig_side_begin(&job->destination, qmig_via_monitor(job), job->cancel, error)) {
         return false;
     }
+    job->destination.is_local = job->destination.is_local && !qmig_via_has_monitor(job);
     job->guest_runs = job->source.running ||
                       strcmp(job->source.run_state, "suspended") == 0;
     if (job->options->dry_run) {
@@ -103,7 +104,8 @@ rehearses_proxy(QmigJob *job)
 const QmigAddress *
 qmig_job_target(const QmigJob *job)
 {
-    return job->options->direct ? job->endpoints.connect
+    return job->options->direct ? (qmig_via_target(job) != NULL ? qmig_via_target(job)
+                                                                : job->endpoints.connect)
            : job->proxy != NULL ? qmig_proxy_address(job->proxy)
                                 : job->endpoints.proxy;
 }
@@ -119,11 +121,20 @@ qmig_job_start_proxy(QmigJob *job, GError **error)
         .plugins = (const char *const *)job->options->plugins->pdata,
     };
 
-    if (job->options->direct || job->proxy != NULL) {
+    if (job->proxy != NULL) {
         return true;
+    }
+    if (job->options->direct) {
+        return job->rehearsal != NULL || qmig_via_forward(job, error);
     }
     if (rehearses_proxy(job)) {
         return true;
+    }
+    if (!qmig_via_forward(job, error)) {
+        return false;
+    }
+    if (job->via != NULL) {
+        config.destination = qmig_via_target(job);
     }
     if (job->postcopy.breaks > 0) {
         /* A resumed stream has no head, so plugins cannot change it; and a recording cannot
@@ -178,7 +189,7 @@ start_incoming(QmigJob *job, GError **error)
     }
     job->incoming_sent = true;
     return qmig_qmp_migrate_incoming(qmp, uri, error) &&
-           (!job->options->direct ||
+           (!job->options->direct || job->via != NULL ||
             qmig_endpoints_admit_source(&job->endpoints, job->endpoints.listen, error));
 }
 
@@ -272,11 +283,30 @@ finish_enter(QmigJob *job, GError **error)
 static QmigStep
 forgive(QmigJob *job, GError *local, GError **error)
 {
-    if (!job->cont_sent || g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+    if ((!job->cont_sent && !qmig_via_forgives(job, local)) ||
+        g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
         g_propagate_error(error, local);
         return QMIG_STEP_FAILED;
     }
     qmig_job_message(job, "%s", local->message);
+    g_error_free(local);
+    return QMIG_STEP_AGAIN;
+}
+
+static QmigStep
+fail(GError *local, GError **error)
+{
+    g_propagate_error(error, local);
+    return QMIG_STEP_FAILED;
+}
+
+/* It has closed. Through a tunnel that may have been the tunnel. */
+static QmigStep
+without_monitor(QmigJob *job, GError *local, GError **error)
+{
+    if (!qmig_via_regain(job)) {
+        return fail(local, error);
+    }
     g_error_free(local);
     return QMIG_STEP_AGAIN;
 }
@@ -289,8 +319,11 @@ finish_tick(QmigJob *job, GError **error)
     GError *local = NULL;
     bool running, shall_run = job->guest_runs && !job->options->suspend;
 
-    if (!qmig_side_dispatch(&job->destination, error)) {
-        return QMIG_STEP_FAILED;
+    if (!qmig_side_dispatch(&job->destination, &local)) {
+        return without_monitor(job, local, error);
+    }
+    if (qmig_via_is_dark(job)) {
+        return QMIG_STEP_AGAIN;
     }
     if (!qmig_qmp_query_status(job->destination.qmp, &running, &state, NULL, &local)) {
         return forgive(job, local, error);
@@ -317,8 +350,9 @@ finish_tick(QmigJob *job, GError **error)
             return QMIG_STEP_FAILED;
         }
         job->cont_sent = true;
-        if (!qmig_qmp_cont(job->destination.qmp, error)) {
-            return QMIG_STEP_FAILED;
+        if (!qmig_qmp_cont(job->destination.qmp, &local)) {
+            return qmig_via_forgives(job, local) ? forgive(job, local, error)
+                                                 : fail(local, error);
         }
     }
     return QMIG_STEP_AGAIN;
@@ -369,6 +403,7 @@ confirm_enter(QmigJob *job, GError **error)
         (void)qmig_job_stats(job);
     }
     g_clear_pointer(&job->proxy, qmig_proxy_free);
+    qmig_via_end(job);
     qmig_endpoints_clear(&job->endpoints);
     job->model.now.percent = 100;
     if (job->watcher->progress != NULL) {

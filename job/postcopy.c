@@ -112,7 +112,7 @@ ask_host(QmigJob *job, uint32_t timeout_ms, GError **error)
 static void
 get_to_know_host(QmigJob *job)
 {
-    if (!job->options->direct && job->rehearsal == NULL) {
+    if (!job->options->direct && job->rehearsal == NULL && job->via == NULL) {
         job->postcopy.host = ask_host(job, FIRST_PROBE_MS, NULL) ? HOST_ANSWERS
                                                                  : HOST_IS_SILENT;
     }
@@ -240,6 +240,7 @@ drop_proxy(QmigJob *job)
     }
     (void)qmig_job_stats(job);
     g_clear_pointer(&job->proxy, qmig_proxy_free);
+    qmig_via_drop_way(job);
 }
 
 /*
@@ -255,6 +256,13 @@ is_reachable(QmigJob *job)
     int64_t dark_us = qmig_now_us() - pc->broken_us;
     bool late = dark_us > (int64_t)qmig_postcopy_recover_ms(job) * 500;
 
+    if (job->via != NULL) {
+        if (qmig_via_forward(job, &error)) {
+            return true;
+        }
+        tell_once(job, error);
+        return false;
+    }
     if (job->options->direct || pc->host == HOST_IS_SILENT ||
         ask_host(job, PROBE_MS, &error)) {
         return true;
@@ -558,6 +566,11 @@ without_destination(QmigJob *job, GError *local, GError **error)
 {
     QmigPostcopy *pc = &job->postcopy;
 
+    if (qmig_via_forgives(job, local) ||
+        (g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED) && qmig_via_regain(job))) {
+        g_error_free(local);
+        return QMIG_STEP_AGAIN;
+    }
     if (!g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
         note_break(job, local->message);
         g_error_free(local);
@@ -648,6 +661,21 @@ judge(QmigJob *job, const Word *there, GError **error)
                : QMIG_STEP_FAILED;
 }
 
+/* While the tunnel is dark both QEMUs wait, and take no harm: nothing is broken yet. A monitor that
+ * was lost with it is found again in the meantime. */
+static bool
+is_held_by_tunnel(QmigJob *job)
+{
+    QmigPostcopy *pc = &job->postcopy;
+
+    if (!qmig_via_is_dark(job) || pc->pause_asked) {
+        return false;
+    }
+    pc->sent_us = qmig_now_us();
+    pc->there_paused_us = 0;
+    return !job->destination.closed;
+}
+
 QmigStep
 qmig_postcopy_tick(QmigJob *job, GError **error)
 {
@@ -662,6 +690,9 @@ qmig_postcopy_tick(QmigJob *job, GError **error)
     }
     if (!qmig_job_observe(job, &local)) {
         return without_source(job, local, error);
+    }
+    if (is_held_by_tunnel(job)) {
+        return QMIG_STEP_AGAIN;
     }
     if (job->postcopy.mute && says(&job->info, "postcopy-paused")) {
         return resume_mute(job, error);

@@ -11,6 +11,7 @@
 #include "job/storage.h"
 #include "util/error.h"
 
+#include <glib/gstdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -45,6 +46,7 @@ take_address(JsonObject *object, const char *key, QmigAddress **address, GError 
 {
     const char *text = object != NULL ? qmig_json_string(object, key) : NULL;
 
+    text = text != NULL && g_str_has_prefix(text, "via:") ? text + strlen("via:") : text;
     *address = text != NULL ? qmig_address_parse(text, error) : NULL;
     return text == NULL || *address != NULL;
 }
@@ -79,6 +81,11 @@ read_options(JsonObject *begin, const char *path, const char *fence, GError **er
     options->control = true;
     options->postcopy = qmig_json_bool(asked, "postcopy", false);
     options->fence = g_strdup(fence != NULL ? fence : qmig_json_string(asked, "fence"));
+    if (!qmig_via_options_from_journal(
+            options, qmig_json_get(asked, "via", json_type_object), error)) {
+        return NULL;
+    }
+    options->destination_via = qmig_json_bool(asked, "destination_via", false);
     /* One in the default directory is removed at a clear end. */
     options->journal = strcmp(dir, default_dir) == 0 ? NULL : g_strdup(path);
     return g_steal_pointer(&options);
@@ -564,8 +571,12 @@ recover_job(QmigJob *job, JsonObject *records, GError **error)
 
     reach(job, &job->source, job->options->source,
           qmig_json_get(begin, "source", json_type_object));
-    reach(job, &job->destination, job->options->destination,
+    if (!qmig_via_begin(job, error)) {
+        return QMIG_OUTCOME_REFUSED;
+    }
+    reach(job, &job->destination, qmig_via_monitor(job),
           qmig_json_get(begin, "destination", json_type_object));
+    job->destination.is_local = job->destination.is_local && !qmig_via_has_monitor(job);
     qmig_progress_init(&job->model, qmig_now_us());
     job->begin_us = qmig_now_us();
     /* In this order: a source that runs after it said "completed" was continued. */
@@ -575,9 +586,48 @@ recover_job(QmigJob *job, JsonObject *records, GError **error)
                : QMIG_OUTCOME_REFUSED;
 }
 
+/* The far end listens elsewhere now. */
+static bool
+take_far_end(QmigJobOptions *options, const char *const *via, GError **error)
+{
+    if (via == NULL) {
+        return true;
+    }
+    if (options->via->len == 0) {
+        return qmig_set_error(error, QMIG_ERROR_CONFIG,
+                              "--via: by its journal the migration did not go through a "
+                              "tunnel");
+    }
+    g_ptr_array_set_size(options->via, 0);
+    for (; *via != NULL; via++) {
+        g_ptr_array_add(options->via, g_strdup(*via));
+    }
+    return true;
+}
+
+/* The killed process's near end had its sockets there. */
+static void
+remove_tunnel_dir(JsonObject *asked)
+{
+    const char *path = qmig_json_string(asked, "via_dir");
+    g_autoptr(GDir) dir = path != NULL ? g_dir_open(path, 0, NULL) : NULL;
+    const char *name;
+
+    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+        g_autofree char *file = g_build_filename(path, name, NULL);
+        if (g_str_has_suffix(name, ".sock")) {
+            g_unlink(file);
+        }
+    }
+    if (dir != NULL) {
+        g_rmdir(path);
+    }
+}
+
 QmigOutcome
-qmig_recover(const char *path, const char *fence, const QmigJobWatcher *watcher,
-             void *data, const QmigCancel *cancel, JsonObject **report, GError **error)
+qmig_recover(const char *path, const char *fence, const char *const *via,
+             const QmigJobWatcher *watcher, void *data, const QmigCancel *cancel,
+             JsonObject **report, GError **error)
 {
     g_autoptr(JsonObject) records = NULL;
     g_autoptr(QmigJournal) journal = qmig_journal_open(path, &records, error);
@@ -599,9 +649,11 @@ qmig_recover(const char *path, const char *fence, const QmigJobWatcher *watcher,
         return QMIG_OUTCOME_REFUSED;
     }
     QmigJobOptions *options = read_options(begin, path, fence, error);
-    if (options == NULL) {
+    if (options == NULL || !take_far_end(options, via, error)) {
+        qmig_job_options_free(options);
         return QMIG_OUTCOME_REFUSED;
     }
+    remove_tunnel_dir(qmig_json_get(begin, "options", json_type_object));
     job = qmig_job_new(options, watcher, data, cancel);
     job->recovers = true;
     job->journal = g_steal_pointer(&journal);

@@ -28,6 +28,8 @@
  * qmig_recover() - recover what a journal tells of
  * @path:   the journal
  * @fence:  (nullable) the fence's command, in place of the one in the journal
+ * @via:    (nullable) where the tunnel's far end listens now, in place of what the journal says of
+ *          it; only of a migration that went through a tunnel
  * @report: (out) (optional) (transfer full) as qmig_job_report(); NULL when nothing was done
  * @error:  (out) set unless the guest is on the destination, or the journal has ended clear
  *
@@ -35,7 +37,7 @@
  * the source; PAUSED: the link of post-copy is still broken; UNCLEAR: a person must look, and the
  * journal stays; USAGE, REFUSED: the journal cannot be used, or its qmig still runs.
  */
-QmigOutcome qmig_recover(const char *path, const char *fence,
+QmigOutcome qmig_recover(const char *path, const char *fence, const char *const *via,
                          const QmigJobWatcher *watcher, void *data,
                          const QmigCancel *cancel, JsonObject **report, GError **error);
 

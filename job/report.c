@@ -20,10 +20,9 @@ add_number(JsonObject *object, const char *key, uint64_t value)
 }
 
 static JsonObject *
-report_side(const QmigSide *side, const QmigAddress *address, const char *end)
+report_side(const QmigSide *side, const char *qmp, const char *end)
 {
     JsonObject *object = json_object_new_object();
-    g_autofree char *qmp = qmig_address_to_string(address);
     g_autofree char *version = g_strdup_printf("%u.%u.%u", side->version / 10000,
                                                side->version / 100 % 100,
                                                side->version % 100);
@@ -189,6 +188,8 @@ JsonObject *
 qmig_job_report(QmigJob *job)
 {
     JsonObject *report = json_object_new_object();
+    g_autofree char *source = qmig_address_to_string(job->options->source);
+    g_autofree char *destination = qmig_via_destination_text(job->options);
 
     add_text(report, "outcome", qmig_outcome_name(job->outcome));
     add_number(report, "exit_code", job->outcome);
@@ -197,12 +198,10 @@ qmig_job_report(QmigJob *job)
     if (job->error != NULL) {
         json_object_object_add(report, "error", report_error(job));
     }
-    json_object_object_add(
-        report, "source",
-        report_side(&job->source, job->options->source, job->source_end));
-    json_object_object_add(
-        report, "destination",
-        report_side(&job->destination, job->options->destination, NULL));
+    json_object_object_add(report, "source",
+                           report_side(&job->source, source, job->source_end));
+    json_object_object_add(report, "destination",
+                           report_side(&job->destination, destination, NULL));
     report_path(job, report);
     report_times(job, report);
     json_object_object_add(report, "ram", report_ram(job));
@@ -213,5 +212,6 @@ qmig_job_report(QmigJob *job)
     json_object_object_add(report, "decisions", json_object_get(job->decisions));
     json_object_object_add(report, "messages", report_messages(job));
     json_object_object_add(report, "proxy", json_object_get(job->snapshot));
+    json_object_object_add(report, "tunnel", qmig_via_report(job));
     return report;
 }

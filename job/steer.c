@@ -167,6 +167,52 @@ set_plugins(QmigJob *job, JsonObject *arguments, JsonObject *result, GError **er
     return true;
 }
 
+/* The tunnel's own limit. */
+static bool
+read_via_bandwidth(const QmigJob *job, const char *text, uint64_t *rate, GError **error)
+{
+    if (job->via == NULL) {
+        return qmig_set_error(
+            error, QMIG_ERROR_STATE,
+            "via-bandwidth: this migration does not go through a tunnel");
+    }
+    if (!qmig_parse_rate(text, rate, error)) {
+        g_prefix_error(error, "via-bandwidth: ");
+        return false;
+    }
+    return true;
+}
+
+static bool
+set_via_bandwidth(QmigJob *job, const char *text, JsonObject *result, GError **error)
+{
+    g_autofree char *what = g_strdup_printf("via-bandwidth = %s", text);
+    uint64_t rate = 0;
+
+    if (!read_via_bandwidth(job, text, &rate, error)) {
+        return false;
+    }
+    qmig_via_set_rate(job, rate);
+    json_object_object_add(result, "via-bandwidth", json_object_new_string(text));
+    qmig_job_decide(job, what, "it was asked for at the control socket");
+    return true;
+}
+
+/* What of @arguments is qmig's own. */
+static bool
+set_own(QmigJob *job, JsonObject *arguments, JsonObject *result, GError **error)
+{
+    JsonObject *timeout = NULL, *rate = NULL;
+
+    json_object_object_get_ex(arguments, "timeout", &timeout);
+    json_object_object_get_ex(arguments, "via-bandwidth", &rate);
+    return set_plugins(job, arguments, result, error) &&
+           (timeout == NULL ||
+            set_timeout(job, json_object_get_string(timeout), result, error)) &&
+           (rate == NULL ||
+            set_via_bandwidth(job, json_object_get_string(rate), result, error));
+}
+
 /* All pairs that are QEMU's, understood: {name: value}. */
 static JsonObject *
 understand(QmigJob *job, JsonObject *arguments, GError **error)
@@ -188,6 +234,13 @@ understand(QmigJob *job, JsonObject *arguments, GError **error)
         if (plugin_key(name) != NULL) {
             if (!set_plugin(job, plugin_key(name), json_object_get_string(text), true,
                             error)) {
+                return NULL;
+            }
+            continue;
+        }
+        if (strcmp(name, "via-bandwidth") == 0) {
+            uint64_t rate;
+            if (!read_via_bandwidth(job, json_object_get_string(text), &rate, error)) {
                 return NULL;
             }
             continue;
@@ -273,7 +326,6 @@ set(QmigJob *job, JsonObject *arguments, JsonObject *result, GError **error)
 {
     g_autoptr(JsonObject) values = NULL, here = NULL, there = NULL;
     g_autoptr(GError) local = NULL;
-    JsonObject *timeout = NULL;
 
     if (job->phase < QMIG_PHASE_STORAGE || job->phase > QMIG_PHASE_POSTCOPY ||
         job->events.undoing != NULL) {
@@ -288,6 +340,11 @@ set(QmigJob *job, JsonObject *arguments, JsonObject *result, GError **error)
         return false;
     }
     here = pick(values, QMIG_KNOB_SOURCE);
+    if (qmig_via_holds(job)) {
+        /* It goes by what the user wants, and sets what is right at the moment. */
+        json_object_object_del(here, "downtime-limit");
+        json_object_object_del(here, "max-bandwidth");
+    }
     there = pick(values, QMIG_KNOB_DESTINATION);
     if (!set_on(&job->source, here, &local)) {
         g_propagate_error(error, g_steal_pointer(&local));
@@ -304,9 +361,7 @@ set(QmigJob *job, JsonObject *arguments, JsonObject *result, GError **error)
                                    "set for memory, but not for the disks: ");
         return false;
     }
-    return set_plugins(job, arguments, result, error) &&
-           (!json_object_object_get_ex(arguments, "timeout", &timeout) ||
-            set_timeout(job, json_object_get_string(timeout), result, error));
+    return set_own(job, arguments, result, error);
 }
 
 /* ---- post-copy -------------------------------------------------------------------------- */

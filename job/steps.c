@@ -75,10 +75,9 @@ qmig_steps_process_has_ended(JsonObject *process)
 /* ---- begin ------------------------------------------------------------------------------ */
 
 static JsonObject *
-describe_side(const QmigSide *side, const QmigAddress *address)
+describe_side(const QmigSide *side, const char *qmp)
 {
     JsonObject *o = json_object_new_object();
-    g_autofree char *qmp = qmig_address_to_string(address);
 
     json_object_object_add(o, "qmp", json_object_new_string(qmp));
     json_object_object_add(o, "process", qmig_steps_process(side->pid));
@@ -116,6 +115,10 @@ describe_options(const QmigJob *job)
     json_object_object_add(o, "agent_destination",
                            describe_address(options->agent_destination));
     json_object_object_add(o, "fence", text_or_null(options->fence));
+    json_object_object_add(o, "via", qmig_via_options_to_journal(job->options));
+    json_object_object_add(o, "destination_via",
+                           json_object_new_boolean(options->destination_via));
+    json_object_object_add(o, "via_dir", text_or_null(qmig_via_dir(job)));
     return o;
 }
 
@@ -143,6 +146,8 @@ make_journal(QmigJob *job, GError **error)
 bool
 qmig_steps_begin(QmigJob *job, GError **error)
 {
+    g_autofree char *source = qmig_address_to_string(job->options->source);
+    g_autofree char *destination = qmig_via_destination_text(job->options);
     JsonObject *o;
 
     if (job->journal != NULL || job->rehearsal != NULL ||
@@ -157,10 +162,9 @@ qmig_steps_begin(QmigJob *job, GError **error)
     json_object_object_add(o, "qmig", qmig_steps_process(getpid()));
     json_object_object_add(o, "runs", json_object_new_boolean(job->guest_runs));
     json_object_object_add(o, "options", describe_options(job));
-    json_object_object_add(o, "source",
-                           describe_side(&job->source, job->options->source));
+    json_object_object_add(o, "source", describe_side(&job->source, source));
     json_object_object_add(o, "destination",
-                           describe_side(&job->destination, job->options->destination));
+                           describe_side(&job->destination, destination));
     return qmig_steps_write(job, "begin", o, error);
 }
 

@@ -151,12 +151,17 @@ stop_server(QmigJob *job, GError **error)
 
 /* Where it is reached from outside. */
 static QmigAddress *
-reachable(const QmigJob *job, const QmigAddress *at)
+reachable(QmigJob *job, const QmigAddress *at, GError **error)
 {
-    QmigAddress *there = qmig_address_copy(job->endpoints.connect);
+    g_autoptr(QmigAddress) there = qmig_address_copy(job->endpoints.connect);
+    g_autoptr(QmigAddress) here = NULL;
 
     there->port = at->port;
-    return there;
+    if (job->via == NULL) {
+        return g_steal_pointer(&there);
+    }
+    return qmig_via_forward_disks(job, there, &here, error) ? g_steal_pointer(&here)
+                                                            : NULL;
 }
 
 /* ---- the source's NBD client ---------------------------------------------------------------- */
@@ -404,9 +409,13 @@ source_to_proxy(QmigJob *job, GError **error)
 static bool
 ask_destination(QmigJob *job, const QmigAddress *at, GError **error)
 {
-    g_autoptr(QmigAddress) there = reachable(job, at);
     g_autoptr(GError) local = NULL;
+    g_autoptr(QmigAddress) there = reachable(job, at, &local);
 
+    if (there == NULL) {
+        skip(job, "of the destination", local->message);
+        return true;
+    }
     if (qmig_handshake_ask(there, job->tls->client, job->tls->hostname,
                            qmig_deadline_in_ms(PATIENCE_MS), job->cancel, &local)) {
         return true;
@@ -457,11 +466,11 @@ judge_direct(QmigJob *job, const GError *said, GError **error)
 static bool
 source_to_destination(QmigJob *job, const QmigAddress *at, GError **error)
 {
-    g_autoptr(QmigAddress) there = reachable(job, at);
+    g_autoptr(QmigAddress) there = reachable(job, at, error);
     g_autoptr(GError) said = NULL;
     const char *why = NULL;
 
-    if (!qmig_endpoints_admit_source(&job->endpoints, there, error)) {
+    if (there == NULL || !qmig_endpoints_admit_source(&job->endpoints, there, error)) {
         return false;
     }
     if (!can_reach(job, there, &why, error)) {

@@ -193,8 +193,9 @@ static void
 check_zero_copy(Choice *choice)
 {
     const QmigJobOptions *options = choice->job->options;
-    const QmigAddress *direct = options->migrate_uri != NULL ? options->migrate_uri
-                                                             : options->destination;
+    const QmigAddress *direct = options->via->len > 0          ? options->source
+                                : options->migrate_uri != NULL ? options->migrate_uri
+                                                               : options->destination;
     const QmigAddress *proxy = options->listen != NULL ? options->listen
                                                        : options->source;
     const QmigAddress *address = options->direct ? direct : proxy;

@@ -52,6 +52,19 @@ ELSEWHERE = {
     "tls-user": ("test-tls.py", "pre-shared keys, direct, RAM equal"),
     "tls-authz":
         ("test-tls.py", "a name that tls-authz does not allow is told first, through the proxy"),
+    "via": ("test-tunnel.py", "over TLS, RAM equal"),
+    "via-connections":
+        ("test-tunnel.py", "by a pre-shared key, no codec, no cache, four connections"),
+    "via-compression":
+        ("test-tunnel.py", "by a pre-shared key, no codec, no cache, four connections"),
+    "via-cache": ("test-tunnel.py", "by a pre-shared key, no codec, no cache, four connections"),
+    "via-bandwidth": ("test-tunnel.py", "dark for seconds, and it goes on"),
+    "via-deadline": ("test-tunnel.py", "dark for too long: exit 5"),
+    "via-tls-dir": ("test-tunnel.py", "over TLS, RAM equal"),
+    "via-tls-psk": ("test-tunnel.py", "by a pre-shared key, no codec, no cache, four connections"),
+    "via-tls-user": ("test-tunnel.py", "by a pre-shared key, no codec, no cache, four connections"),
+    "via-tls-destination": ("test-tunnel.py", "another name is told before anything is touched"),
+    "via-insecure": ("test-tunnel.py", "in the clear, the monitor through it, RAM equal"),
     "fence": ("test-recover.py", "a hung source needs the fence"),
     "events": ("test-control.py", "every phase is told, the report is the last line"),
     "control": ("test-control.py", "status by any name, list, and as documented"),

@@ -93,9 +93,11 @@ run_case(const Case *c)
     world_start(ran.w);
     spawn_qmig(&ran, c->option);
     if (c->at > 0 && g_file_test(ran.journal, G_FILE_TEST_EXISTS)) {
-        ran.outcome = qmig_recover(ran.journal, NULL, NULL, NULL, NULL, NULL, &ran.error);
+        ran.outcome = qmig_recover(ran.journal, NULL, NULL, NULL, NULL, NULL, NULL,
+                                   &ran.error);
         /* Again: nothing is left to do, or the same is found. */
-        QmigOutcome again = qmig_recover(ran.journal, NULL, NULL, NULL, NULL, NULL, NULL);
+        QmigOutcome again = qmig_recover(ran.journal, NULL, NULL, NULL, NULL, NULL, NULL,
+                                         NULL);
         claim(&ran, c, again == QMIG_OUTCOME_DONE);
     } else {
         ran.outcome = c->at > 0 ? QMIG_OUTCOME_REFUSED : QMIG_OUTCOME_DONE;

@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Jobs whose way is a tunnel that this test plays: what its near end says, and when. The job keeps
+ * the source from switching over, waits in the dark, and never takes the tunnel's end for a QEMU's.
+ */
+#include "job/job-priv.h"
+#include "job/via.h"
+#include "test-job-world.h"
+#include "util/error.h"
+
+/* ---- the tunnel ------------------------------------------------------------------------- */
+
+/* In place of proxy/link: one session at most, as the test says. */
+static struct {
+    gint backlog_ms; /* -1: dark */
+    gint failed;     /* it has given up */
+    gint n_new, n_forwards, n_closed, critical;
+    bool refuses;
+    uint64_t rate;
+} play;
+
+QmigNear *
+qmig_near_new(const QmigNearConfig *config, const QmigCancel *cancel, GError **error)
+{
+    (void)cancel;
+    g_assert_cmpuint(config->n_wires, ==, 2);
+    if (play.refuses) {
+        qmig_set_error(error, QMIG_ERROR_IO, "Connection refused");
+        return NULL;
+    }
+    play.n_new++;
+    play.rate = config->rate;
+    g_atomic_int_set(&play.failed, 0);
+    return (QmigNear *)(void *)&play;
+}
+
+void
+qmig_near_free(QmigNear *near)
+{
+    (void)near;
+}
+
+bool
+qmig_near_forward(QmigNear *near, QmigStreamKind kind, const QmigAddress *listen,
+                  const QmigAddress *there, QmigAddress **actual, GError **error)
+{
+    (void)near;
+    (void)kind;
+    (void)error;
+    g_assert_nonnull(listen);
+    play.n_forwards++;
+    *actual = qmig_address_copy(there);
+    return true;
+}
+
+uint64_t
+qmig_near_backlog(QmigNear *near)
+{
+    (void)near;
+    return (uint64_t)MAX(g_atomic_int_get(&play.backlog_ms), 0) * 1000;
+}
+
+uint64_t
+qmig_near_backlog_ms(QmigNear *near)
+{
+    int ms = g_atomic_int_get(&play.backlog_ms);
+
+    (void)near;
+    return ms >= 0 ? (uint64_t)ms : UINT64_MAX;
+}
+
+QmigLink *
+qmig_near_link(QmigNear *near)
+{
+    return (QmigLink *)(void *)near;
+}
+
+JsonObject *
+qmig_near_describe(QmigNear *near)
+{
+    (void)near;
+    return json_object_new_object();
+}
+
+bool
+qmig_near_close(QmigNear *near, QmigDeadline deadline)
+{
+    (void)near;
+    (void)deadline;
+    play.n_closed++;
+    return true;
+}
+
+QmigLinkState
+qmig_link_state(QmigLink *link)
+{
+    (void)link;
+    return g_atomic_int_get(&play.failed)           ? QMIG_LINK_FAILED
+           : g_atomic_int_get(&play.backlog_ms) < 0 ? QMIG_LINK_DARK
+                                                    : QMIG_LINK_UP;
+}
+
+GError *
+qmig_link_error(QmigLink *link)
+{
+    (void)link;
+    return g_atomic_int_get(&play.failed)
+               ? g_error_new(QMIG_ERROR, QMIG_ERROR_TIMEOUT, "no connection for 120 s")
+               : NULL;
+}
+
+void
+qmig_link_set_critical(QmigLink *link, bool critical)
+{
+    (void)link;
+    play.critical += critical;
+}
+
+void
+qmig_link_set_rate(QmigLink *link, uint64_t rate)
+{
+    (void)link;
+    play.rate = rate;
+}
+
+void
+qmig_link_stats(QmigLink *link, QmigLinkStats *stats)
+{
+    (void)link;
+    *stats = (QmigLinkStats){ .wires = 1 };
+}
+
+/* ---- jobs ------------------------------------------------------------------------------- */
+
+static World *
+new_world(void)
+{
+    World *w = world_new();
+
+    memset(&play, 0, sizeof play);
+    return w;
+}
+
+static QmigJobOptions *
+new_options(const World *w)
+{
+    QmigJobOptions *options = qmig_job_options_new();
+
+    options->source = qmig_address_new_unix(w->paths[SRC]);
+    options->destination = qmig_address_new_unix(w->paths[DST]);
+    options->destination_via = true;
+    g_ptr_array_add(options->via, g_strdup("far.example"));
+    options->via_insecure = true;
+    options->direct = true;
+    options->keep_source = true;
+    options->no_proof_of_life = true;
+    options->patience_ms = 300;
+    return options;
+}
+
+typedef struct {
+    World *world;
+    GArray *limits; /* int64_t: downtime limits of the source, each new one */
+    int ticks;
+    void (*tick)(World *w, int n);
+} Watch;
+
+static void
+on_progress(void *data, const QmigProgress *progress)
+{
+    Watch *watch = data;
+    JsonObject *limit = NULL;
+
+    if (progress->phase != QMIG_PHASE_PERFORM) {
+        return;
+    }
+    g_mutex_lock(&watch->world->lock);
+    json_object_object_get_ex(watch->world->params[SRC], "downtime-limit", &limit);
+    int64_t ms = json_object_get_int64(limit);
+    g_mutex_unlock(&watch->world->lock);
+    if (watch->limits->len == 0 ||
+        g_array_index(watch->limits, int64_t, watch->limits->len - 1) != ms) {
+        g_array_append_val(watch->limits, ms);
+    }
+    if (watch->tick != NULL) {
+        watch->tick(watch->world, ++watch->ticks);
+    }
+}
+
+static const QmigJobWatcher watcher = { .progress = on_progress };
+
+static QmigOutcome
+run(World *w, Watch *watch, GError **error)
+{
+    world_start(w);
+    g_autoptr(QmigJob) job = qmig_job_new(new_options(w), &watcher, watch, NULL);
+    QmigOutcome outcome = qmig_job_run(job, error);
+    g_clear_pointer(&job, qmig_job_free);
+    world_end(w);
+    g_assert_false(w->two_ran);
+    g_assert_false(w->dst_cont_too_early);
+    return outcome;
+}
+
+/* Much is in the tunnel at first, then little. */
+static void
+drain(World *w, int n)
+{
+    g_atomic_int_set(&play.backlog_ms, n < 3 ? 2000 : 100);
+    if (n == 7) {
+        g_mutex_lock(&w->lock);
+        w->course = COMPLETES;
+        g_mutex_unlock(&w->lock);
+    }
+}
+
+static void
+test_holds_the_source(void)
+{
+    World *w = new_world();
+    Watch watch = { .world = w,
+                    .limits = g_array_new(FALSE, FALSE, sizeof(int64_t)),
+                    .tick = drain };
+
+    w->course = STAYS_ACTIVE;
+    g_assert_cmpint(run(w, &watch, NULL), ==, QMIG_OUTCOME_DONE);
+    /* From before the first byte on, until it fits: then what it leaves of the 300. */
+    g_assert_cmpuint(watch.limits->len, >=, 2);
+    g_assert_cmpint(g_array_index(watch.limits, int64_t, 0), ==, 1);
+    g_assert_cmpint(g_array_index(watch.limits, int64_t, watch.limits->len - 1), ==, 200);
+    g_assert_true(world_settings_are_as_before(w, SRC));
+    g_assert_cmpint(play.n_closed, ==, 1);
+    g_assert_cmpint(play.critical, ==, 1);
+    /* The monitor, and the way of the stream. */
+    g_assert_cmpint(play.n_forwards, ==, 2);
+    g_array_unref(watch.limits);
+    world_free(w);
+}
+
+static void *
+light(void *data)
+{
+    World *w = data;
+
+    g_usleep(1500000);
+    g_mutex_lock(&w->lock);
+    g_assert_false(w->cont_seen[DST]);
+    g_mutex_unlock(&w->lock);
+    g_atomic_int_set(&play.backlog_ms, 0);
+    return NULL;
+}
+
+static GThread *lamp;
+
+static void
+darken(World *w, int n)
+{
+    if (n == 3) {
+        g_atomic_int_set(&play.backlog_ms, -1);
+        lamp = g_thread_new("lamp", light, w);
+    }
+}
+
+/* The source completes in the dark: the destination is told nothing before it is light. */
+static void
+test_waits_in_the_dark(void)
+{
+    World *w = new_world();
+    Watch watch = { .world = w,
+                    .limits = g_array_new(FALSE, FALSE, sizeof(int64_t)),
+                    .tick = darken };
+
+    g_assert_cmpint(run(w, &watch, NULL), ==, QMIG_OUTCOME_DONE);
+    g_thread_join(lamp);
+    g_assert_cmpstr(w->run[DST], ==, "running");
+    g_array_unref(watch.limits);
+    world_free(w);
+}
+
+static void
+give_up(World *w, int n)
+{
+    if (n == 2) {
+        g_atomic_int_set(&play.failed, 1);
+        g_mutex_lock(&w->lock);
+        w->course = FAILS;
+        g_mutex_unlock(&w->lock);
+    }
+}
+
+/* What the tunnel gives up was a matter of time. */
+static void
+test_given_up_is_a_deadline(void)
+{
+    World *w = new_world();
+    Watch watch = { .world = w,
+                    .limits = g_array_new(FALSE, FALSE, sizeof(int64_t)),
+                    .tick = give_up };
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(run(w, &watch, &error), ==, QMIG_OUTCOME_DEADLINE);
+    g_assert_nonnull(strstr(error->message, "tunnel: no connection for 120 s"));
+    g_assert_cmpstr(w->run[SRC], ==, "running");
+    g_assert_true(world_settings_are_as_before(w, SRC));
+    g_array_unref(watch.limits);
+    world_free(w);
+}
+
+/* Nobody is there: nothing was touched, and what to do is said. */
+static void
+test_nobody_there(void)
+{
+    World *w = new_world();
+    Watch watch = { .world = w, .limits = g_array_new(FALSE, FALSE, sizeof(int64_t)) };
+    g_autoptr(GError) error = NULL;
+
+    play.refuses = true;
+    g_assert_cmpint(run(w, &watch, &error), ==, QMIG_OUTCOME_REFUSED);
+    g_assert_nonnull(strstr(error->message, "tcp:far.example:7117"));
+    g_assert_nonnull(strstr(error->message, "qmig proxy --tunnel"));
+    g_assert_cmpuint(w->n_commands[DST], ==, 0);
+    g_assert_false(world_saw(w, "source migrate-set-capabilities"));
+    g_array_unref(watch.limits);
+    world_free(w);
+}
+
+/* ---- without a job ------------------------------------------------------------------------ */
+
+static void
+test_limit(void)
+{
+    static const struct {
+        QmigViaFlow flow;
+        uint64_t limit;
+    } rows[] = {
+        { { .user_ms = 300, .backlog_ms = 0 }, 300 },
+        { { .user_ms = 300, .backlog_ms = 100 }, 200 },
+        { { .user_ms = 300, .backlog_ms = 300 }, 1 },
+        { { .user_ms = 300, .backlog_ms = UINT64_MAX }, 1 },
+        { { .user_ms = 300, .backlog_ms = 299 }, 1 },
+        /* It believes to have ten times what the link takes. */
+        { { .user_ms = 300, .backlog_ms = 100, .link_rate = 10, .qemu_rate = 100 }, 20 },
+        { { .user_ms = 300, .backlog_ms = 100, .link_rate = 1, .qemu_rate = 10000 }, 1 },
+        { { .user_ms = 300, .backlog_ms = 100, .link_rate = 100, .qemu_rate = 10 }, 200 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_assert_cmpuint(qmig_via_limit(&rows[i].flow), ==, rows[i].limit);
+    }
+}
+
+static void
+test_rate(void)
+{
+    QmigViaFlow flow = { .user_ms = 300, .link_rate = 10 << 20, .backlog_ms = 100 };
+
+    /* At its aim: what the link takes; above: less; far above, or dark: a trickle. */
+    uint64_t aim = qmig_via_rate(&flow, 10 << 20);
+    g_assert_cmpuint(aim, >=, (10 << 20) - 4096);
+    g_assert_cmpuint(aim, <=, (10 << 20) + 4096);
+    flow.backlog_ms = 200;
+    g_assert_cmpuint(qmig_via_rate(&flow, 10 << 20), <, aim);
+    flow.backlog_ms = 3000;
+    g_assert_cmpuint(qmig_via_rate(&flow, 10 << 20), <, aim / 10);
+    flow.backlog_ms = UINT64_MAX;
+    g_assert_cmpuint(qmig_via_rate(&flow, 10 << 20), <=, 64 << 10);
+    /* Nothing in it: step by step to no limit at all, or to the user's. */
+    flow.backlog_ms = 0;
+    uint64_t rate = qmig_via_rate(&flow, 10 << 20);
+    g_assert_cmpuint(rate, >, 10 << 20);
+    for (int i = 0; i < 10; i++) {
+        rate = qmig_via_rate(&flow, rate);
+    }
+    g_assert_cmpuint(rate, ==, 0);
+    flow.user_rate = 12 << 20;
+    g_assert_cmpuint(qmig_via_rate(&flow, 10 << 20), ==, 12 << 20);
+    /* Never what they waited for. */
+    flow.link_rate = 0;
+    flow.user_rate = 0;
+    flow.backlog_ms = 50;
+    g_assert_cmpuint(qmig_via_rate(&flow, 0), ==, 0);
+}
+
+static void
+test_far(void)
+{
+    static const char *const rows[][2] = {
+        { "b", "tcp:b:7117" },
+        { "b:1", "tcp:b:1" },
+        { "192.0.2.1", "tcp:192.0.2.1:7117" },
+        { "[2001:db8::1]", "tcp:[2001:db8::1]:7117" },
+        { "[2001:db8::1]:9", "tcp:[2001:db8::1]:9" },
+        { "tcp:b:2", "tcp:b:2" },
+        { "/run/far.sock", "unix:/run/far.sock" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(QmigAddress) a = qmig_via_parse_far(rows[i][0], NULL);
+        g_assert_nonnull(a);
+        g_autofree char *text = qmig_address_to_string(a);
+        g_assert_cmpstr(text, ==, rows[i][1]);
+    }
+    g_assert_null(qmig_via_parse_far("", NULL));
+    g_assert_null(qmig_via_parse_far("b:99999", NULL));
+}
+
+static bool
+read_with(void (*change)(QmigJobOptions *, const char *), const char *text,
+          QmigViaSettings *settings)
+{
+    g_autoptr(QmigJobOptions) options = qmig_job_options_new();
+    g_autoptr(GError) error = NULL;
+
+    g_ptr_array_add(options->via, g_strdup("b"));
+    change(options, text);
+    bool ok = qmig_via_settings_read(options, settings, &error);
+    g_assert_true(ok || strstr(error->message, "--via-") != NULL);
+    return ok;
+}
+
+static void
+set_wires(QmigJobOptions *options, const char *text)
+{
+    options->via_connections = g_strdup(text);
+}
+
+static void
+set_codec(QmigJobOptions *options, const char *text)
+{
+    options->via_compression = g_strdup(text);
+}
+
+static void
+test_settings(void)
+{
+    static const char *const bad_wires[] = { "0", "17", "two", "" };
+    static const char *const bad_codecs[] = { "gzip", "zstd:", "zstd:0", "zstd:20",
+                                              "lz4:1" };
+    QmigViaSettings settings;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(bad_wires); i++) {
+        g_assert_false(read_with(set_wires, bad_wires[i], &settings));
+        qmig_via_settings_clear(&settings);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(bad_codecs); i++) {
+        g_assert_false(read_with(set_codec, bad_codecs[i], &settings));
+        qmig_via_settings_clear(&settings);
+    }
+    g_assert_true(read_with(set_codec, "zstd:7", &settings));
+    g_assert_cmpint(settings.codec, ==, QMIG_CODEC_ZSTD);
+    g_assert_cmpint(settings.level, ==, 7);
+    g_assert_cmpuint(settings.deadline_ms, ==, 120000);
+    qmig_via_settings_clear(&settings);
+}
+
+static void
+test_journal(void)
+{
+    g_autoptr(QmigJobOptions) before = qmig_job_options_new();
+    g_autoptr(QmigJobOptions) after = qmig_job_options_new();
+    g_autoptr(JsonObject) record = NULL;
+
+    g_assert_null(qmig_via_options_to_journal(before));
+    g_ptr_array_add(before->via, g_strdup("a:1"));
+    g_ptr_array_add(before->via, g_strdup("b"));
+    before->via_cache = g_strdup("1G");
+    before->via_tls_psk = true;
+    before->via_deadline_ms = 5000;
+    record = qmig_via_options_to_journal(before);
+    g_assert_true(qmig_via_options_from_journal(after, record, NULL));
+    g_assert_cmpuint(after->via->len, ==, 2);
+    g_assert_cmpstr(after->via->pdata[1], ==, "b");
+    g_assert_cmpstr(after->via_cache, ==, "1G");
+    g_assert_null(after->via_tls_dir);
+    g_assert_true(after->via_tls_psk);
+    g_assert_cmpuint(after->via_deadline_ms, ==, 5000);
+    g_assert_true(qmig_via_options_from_journal(after, NULL, NULL));
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/via/limit", test_limit);
+    g_test_add_func("/via/rate", test_rate);
+    g_test_add_func("/via/far", test_far);
+    g_test_add_func("/via/settings", test_settings);
+    g_test_add_func("/via/journal", test_journal);
+    g_test_add_func("/via/holds-the-source", test_holds_the_source);
+    g_test_add_func("/via/waits-in-the-dark", test_waits_in_the_dark);
+    g_test_add_func("/via/given-up-is-a-deadline", test_given_up_is_a_deadline);
+    g_test_add_func("/via/nobody-there", test_nobody_there);
+    return g_test_run();
+}
