@@ -134,6 +134,25 @@ test_damaged(void)
     }
 }
 
+/* Bytes of something else are not held back, be it one. */
+static void
+test_other_at_once(void)
+{
+    QmigPackConfig config = { .cache_size = CACHE };
+    g_autoptr(QmigPack) pack = qmig_pack_new(&config, NULL);
+    static uint8_t buf[QMIG_PACK_BATCH_MIN];
+
+    for (uint8_t i = 0; i < 3; i++) {
+        uint8_t byte = 0x16 + i;
+        ssize_t n;
+
+        g_assert_true(qmig_pack_put(pack, &byte, 1, NULL, NULL));
+        n = qmig_pack_take(pack, buf, sizeof buf, NULL, NULL);
+        g_assert_cmpmem(buf, n, ((uint8_t[]){ 0, 0, 0, 2, QMIG_BATCH_BYTES, 1, byte }),
+                        7);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -141,5 +160,6 @@ main(int argc, char **argv)
     g_test_add_func("/link-batch/cache-without-conflicts", test_cache_without_conflicts);
     g_test_add_func("/link-batch/refused", test_refused);
     g_test_add_func("/link-batch/damaged", test_damaged);
+    g_test_add_func("/link-batch/other-bytes-at-once", test_other_at_once);
     return g_test_run();
 }
