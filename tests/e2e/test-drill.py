@@ -96,6 +96,24 @@ def stalls_until_told():
         check(p.guest_errors() == [], f"the guest sees no corruption: {p.guest_errors()}")
 
 
+def chained():
+    """Several plugins in the order that was given; the wrong order is refused, nothing touched."""
+    with pair() as p:
+        p.wait_ticking(p.src)
+        before = lib.settings(p.src)
+        late = fault("at=page#9000,do=delay:300ms")
+        done = lib.run(*lib.migrate_args(p), "--plugin=xbzrle", "--plugin=zero", late)
+        check("plugin zero" in done.err and "xbzrle" in done.err, done.err)
+        lib.stayed_whole(p, done, 2, before)
+        report = lib.moved_whole(p, "--plugin=zero", "--plugin=xbzrle",
+                                 "--plugin=throttle:rate=80MB/s", late)
+        check(list(report["proxy"]["plugins"]) == ["stats", "zero", "xbzrle", "throttle", "fault"],
+              f"in their order: {list(report['proxy']['plugins'])}")
+        check(struck(report)["state"] == "done", f"it struck: {struck(report)}")
+        sent = sum(c["bytes_forward"] for c in report["proxy"]["channels"])
+        check(report["proxy"]["plugins"]["throttle"]["bytes"] == sent, f"{report['proxy']}")
+
+
 TESTS = [
     (f"{VERSION}: main is cut at a byte: exit 3",
      stays(3, fault("at=main@50M,do=cut"), says=["the main channel is cut at byte 52428800"])),
@@ -112,6 +130,7 @@ TESTS = [
            says=["The guest runs on the source"], ws="64M", rate="max")),
     (f"{VERSION}: the device state is late",
      arrives(fault("at=tail,do=delay:1500ms"), blackout_ms=1400)),
+    (f"{VERSION}: five plugins in a chain; the wrong order is refused", chained),
     (f"{VERSION}: a multifd channel stalls until told otherwise", stalls_until_told),
 ]
 WORDS = sys.argv[2:]
