@@ -26,6 +26,8 @@ WORKLOAD = {"ws": "32M", "rate": 8000, "pattern": "word", "order": "hot", "conte
 RESTLESS = {**WORKLOAD, "rate": "max", "order": "seq", "pattern": "touch"}
 # So slow that several passes over what was written follow the first one.
 SLOW = ("--bandwidth=100MiB/s", "--downtime=60ms")
+# The guest is stopped while all that it writes is left to be sent again.
+AT_ONCE = ("--bandwidth=100MiB/s", "--downtime=400ms")
 POSTCOPY = ("--bandwidth=50MiB/s", "--downtime=1ms", "--postcopy")
 CHAIN = ("--plugin=zero", "--plugin=xbzrle:cache=512MiB,threads=2", "--plugin=stats")
 
@@ -127,10 +129,10 @@ def heat_is_where_the_guest_writes(report, directory):
 
 
 def chain():
-    with pair() as p, tempfile.TemporaryDirectory() as name:
+    with pair(workload=RESTLESS) as p, tempfile.TemporaryDirectory() as name:
         report = moved(p, f"--plugin=heatmap:file={name}/map.json,image={name}/map.png,"
                           f"timeline={name}/time.png",
-                       *CHAIN, *SLOW, *sends_zeroes(VERSION))
+                       *CHAIN, *AT_ONCE, *sends_zeroes(VERSION))
         deltas_save(report)
         deltas_at_the_end(report)
         zeroes_found(report)
