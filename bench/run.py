@@ -24,6 +24,7 @@ import storage_bench  # noqa: E402
 import stream_bench  # noqa: E402
 import throttle_bench  # noqa: E402
 import tunnel_bench  # noqa: E402
+import tunnel_via  # noqa: E402
 import vm  # noqa: E402
 
 BUILD = TOP / "build-bench"
@@ -173,7 +174,7 @@ def bench_throttle(qemu):
 def main():
     """Run what was asked for; by default all but the tunnel, which takes hours."""
     if sys.argv[1:2] == ["tunnel"]:
-        tunnel_bench.main(sys.argv[2:], machine())
+        tunnel_bench.main(sys.argv[2:], machine(), tunnel_via.binary(BUILD))
         return
     benches = {"decode": bench_decode, "stream": bench_stream, "proxy": bench_proxy, "save": bench_save,
                "storage": bench_storage, "throttle": bench_throttle}

@@ -5,7 +5,6 @@ The tunnel beside QEMU's own settings: guests of several kinds over links of sev
 Every round runs each setting once, so that what else the machine does falls on all of them.
 """
 import argparse
-import contextlib
 import json
 import os
 import pathlib
@@ -15,8 +14,10 @@ import tempfile
 import time
 
 import tunnel_run
+import tunnel_via
 import vm
 from tunnel_run import PROFILES, QEMU_SETTINGS
+from tunnel_via import VIA_SETTINGS
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = TOP / "build/bench"
@@ -28,9 +29,9 @@ SETUP_S = 6     # to start a pair, to fill its guest's working set, to compare
 
 def settings_of(args, qemu, profile):
     """Name and setting of each that is to run."""
-    return [(name, setting) for name, setting in QEMU_SETTINGS.items()
-            if (not args.setting or name in args.setting)
-            and tunnel_run.fits(setting, qemu, profile)]
+    mine = [(name, setting) for name, setting in QEMU_SETTINGS.items()
+            if tunnel_run.fits(setting, qemu, profile)] + list(VIA_SETTINGS.items())
+    return [row for row in mine if not args.setting or row[0] in args.setting]
 
 
 def estimate(args, qemus):
@@ -54,15 +55,20 @@ def make_link(rate):
 class Bench:
     """All runs of one call. runs: {(qemu, profile, rate, setting): [run, …]}."""
 
-    def __init__(self, args):
-        self.args, self.runs = args, {}
+    def __init__(self, args, qmig):
+        self.args, self.qmig, self.runs = args, qmig, {}
+        self._pki = tunnel_via.Pki(qmig)
 
     def one(self, qemu, profile, rate, name, setting, template):
         """One run, told in a line."""
         limit = self.args.limit or RATES[rate][1]
         with make_link(rate) as link, tunnel_run.new_pair(
                 qemu, profile, template, self.args.memory, link) as pair:
-            run = tunnel_run.by_qemu(pair, setting, self.args.memory, limit)
+            if name in VIA_SETTINGS:
+                run = tunnel_via.by_via(pair, setting, self.args.memory, limit, self.qmig,
+                                        self._pki)
+            else:
+                run = tunnel_run.by_qemu(pair, setting, self.args.memory, limit)
         self.runs.setdefault((qemu.version, profile, rate, name), []).append(run)
         ended = f"{run['seconds']:7.2f} s" if run["finished"] else f"never ({limit} s)"
         print(f"  {qemu.version} {profile:14} {rate:8} {name:14} {ended}, "
@@ -100,6 +106,9 @@ def row(name, runs, best):
     seconds = [run["seconds"] for run in done]
     wrong = [run["error"] for run in runs if "error" in run]
     total = spread(seconds, 2)
+    commands = [run["command_seconds"] for run in done if "command_seconds" in run]
+    if commands:
+        total += f" (command {statistics.median(commands):.2f})"
     if len(done) + len(wrong) < len(runs):
         total = "never" if not done else f"{total} (never: {len(runs) - len(done)} of {len(runs)})"
     if wrong:
@@ -110,11 +119,12 @@ def row(name, runs, best):
                     for key in names)
     return (f"| {name} | {total} | {ratio} | {spread([r['blackout_ms'] for r in done], 0)} | "
             f"{spread([r['gap_ms'] for r in runs], 0)} | "
-            f"{spread([r['wire'] / 1e6 for r in runs], 0)} | {cpu} |")
+            f"{spread([r['wire'] / 1e6 for r in runs], 0)} | "
+            f"{statistics.median(r['written'] for r in runs):.0f} | {cpu} |")
 
 
-HEAD = """| setting | seconds | of QEMU's best | blackout, ms | longest silence, ms | MB sent | CPU seconds |
-|---|---|---|---|---|---|---|"""
+HEAD = ("| setting | seconds | of QEMU's best | blackout, ms | longest silence, ms | MB sent | "
+        "pages/s written | CPU seconds |\n|---|---|---|---|---|---|---|---|")
 
 
 def table(args, machine, runs):
@@ -154,7 +164,7 @@ def parse(words):
     several = {"action": "append", "default": []}
     parser.add_argument("--profile", choices=PROFILES, **several)
     parser.add_argument("--rate", choices=RATES, **several)
-    parser.add_argument("--setting", choices=QEMU_SETTINGS, **several)
+    parser.add_argument("--setting", choices=[*QEMU_SETTINGS, *VIA_SETTINGS], **several)
     parser.add_argument("--qemu", metavar="VERSION", help="7.2 if absent", **several)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=float, metavar="SECONDS",
@@ -175,21 +185,25 @@ def find(versions):
     return [found[version] for version in versions]
 
 
-def main(words, machine):
-    """Measure what was asked for."""
+def main(words, machine, qmig):
+    """Measure what was asked for, by @qmig."""
     args = parse(words)
     reason = vm.Link.why_not()
     if reason:
         sys.exit(f"bench: no links: {reason}")
     qemus = find(args.qemu or ["7.2"])
+    if not args.setting and not tunnel_via.exists(qmig):
+        sys.exit(f"bench: {qmig} has no --via; name a --setting of QEMU's own")
     print(f"machine: {machine}\nthis takes up to {estimate(args, qemus) / 60:.0f} minutes; "
           "--profile, --rate, --setting, --rounds make it shorter", flush=True)
-    bench = Bench(args)
+    bench = Bench(args, qmig)
     with tempfile.TemporaryDirectory(prefix="qmig-bench-", dir="/dev/shm") as folder:
-        # Interrupted, it tells what it has.
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             for qemu in qemus:
                 for profile in args.profile:
                     bench.profile(qemu, profile, folder)
-    if bench.runs:
-        write(args, machine, bench.runs)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        finally:
+            if bench.runs:
+                write(args, machine, bench.runs)

@@ -103,6 +103,14 @@ class Meter:
                 "wire_back": wire[1] - self._wire[1]}
 
 
+def written(pair, begin_ns):
+    """Pages a second that the guest wrote on the source since then."""
+    lines = [status for status in pair.src.ticks.statuses if status.ns >= begin_ns]
+    if len(lines) < 2:
+        return 0.0
+    return (lines[-1].dirtied - lines[0].dirtied) * 1e9 / (lines[-1].ns - lines[0].ns)
+
+
 def longest_gap(pair, begin_ns):
     """The longest silence of the guest since then, in ms, wherever it was."""
     gaps = [length for side in (pair.src, pair.dst)
@@ -217,6 +225,7 @@ def conclude(pair, run, meter, mem_mib):
         time.sleep(SETTLE_S)
         run["blackout_ms"] = pair.blackout_ms()
     run["gap_ms"] = longest_gap(pair, meter.begin_ns)
+    run["written"] = written(pair, meter.begin_ns)
     if run["finished"]:
         wrong = judge(pair, mem_mib << 20)
         if wrong:
