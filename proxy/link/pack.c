@@ -24,12 +24,13 @@
 
 enum {
     PENDING_DEFAULT = 32 << 20,
-    PENDING_MIN =
-        1 << 20, /* bytes; also what may wait in post-copy: urgent pages are behind it */
-    GROUP = 64,  /* items that change hands at once */
-    GROUP_BYTES = 512 << 10,         /* or bytes */
-    BATCH_BYTES = 256 << 10,         /* a batch that has so many is sent */
-    BATCH_ITEMS = 1024,              /* or stands for so many things */
+    PENDING_MIN = 1 << 20,
+    POSTCOPY_PENDING =
+        128 << 10,           /* what a break finds here is not the source's any more */
+    GROUP = 64,              /* items that change hands at once */
+    GROUP_BYTES = 512 << 10, /* or bytes */
+    BATCH_BYTES = 256 << 10, /* a batch that has so many is sent */
+    BATCH_ITEMS = 1024,      /* or stands for so many things */
     POSTCOPY_BATCH_BYTES = 64 << 10, /* a page that is asked for waits behind one */
     CHUNK = 64 << 10,                /* of bytes that are no pages */
     READ_MIN = 64 << 10,             /* read at once, as far as it is there */
@@ -168,7 +169,7 @@ wait_for(QmigPack *p, bool *waits, int fd, const QmigCancel *cancel, GError **er
 static bool
 is_full(const QmigPack *p)
 {
-    uint64_t max = p->postcopy ? PENDING_MIN : p->pending_max;
+    uint64_t max = p->postcopy ? POSTCOPY_PENDING : p->pending_max;
 
     return qmig_pending_weight(p->pending) >= max ||
            qmig_pending_count(p->pending) >= QMIG_PENDING_ITEMS;
@@ -555,10 +556,10 @@ qmig_pack_buffer(QmigPack *p, size_t *size)
     if (p->chunk == QMIG_PENDING_NONE) {
         p->copied_from = p->copied_from != NULL ? p->copied_from
                                                 : g_malloc(QMIG_PENDING_CHUNK);
-        *size = QMIG_PENDING_CHUNK;
+        *size = p->postcopy ? READ_MIN : QMIG_PENDING_CHUNK;
         return p->copied_from;
     }
-    *size = QMIG_PENDING_CHUNK - p->chunk_used;
+    *size = p->postcopy ? READ_MIN : QMIG_PENDING_CHUNK - p->chunk_used;
     return qmig_pending_chunk(p->pending, p->chunk) + p->chunk_used;
 }
 

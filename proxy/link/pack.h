@@ -52,7 +52,7 @@ uint8_t *qmig_pack_buffer(QmigPack *p, size_t *size);
  * qmig_pack_put() - the next bytes from QEMU
  *
  * They can all be taken when it returns, but for a record that is not whole. Blocks while
- * pending_max is reached (in post-copy: 1 MiB), until batches are taken.
+ * pending_max is reached (in post-copy: 128 KiB), until batches are taken.
  * Errors: CANCELLED; IO (memory); UNSUPPORTED: the rest of a post-copy stream is not understood,
  *         and builds on the order its pages had.
  */

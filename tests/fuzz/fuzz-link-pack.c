@@ -70,7 +70,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     check(data, size, true);
-    if (size < 4 << 20) { /* of one piece nothing is taken before all is put */
+    if (size < 100 << 10) { /* of one piece nothing is taken before all is put */
         check(data, size, false);
     }
     return 0;
