@@ -120,7 +120,6 @@ host_record(struct qmig_host *host, const char *directory)
         return -1;
     }
     g_free(instance->record);
-    g_free(instance->failure);
     instance->record = g_strdup(directory);
     return 0;
 }
@@ -229,6 +228,7 @@ qmig_instance_free(QmigInstance *instance)
     }
     qmig_plugin_free(instance->plugin);
     g_free(instance->error_text);
+    g_free(instance->failure);
     g_free(instance->record);
     pthread_mutex_destroy(&instance->lock);
     g_free(instance);

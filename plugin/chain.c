@@ -114,7 +114,7 @@ next_event(struct qmig_next *next, const struct qmig_event *ev, uint32_t flags)
         return -1;
     }
     if (G_UNLIKELY(!stage->may_send)) {
-        return refuse(stage, "outside of a rewriter's event and finish");
+        return refuse(stage, "outside of a rewriter's event, idle and finish");
     }
     if (G_UNLIKELY(ev == NULL || ev->size < offsetof(struct qmig_event, u))) {
         return refuse(stage, "without its size");

@@ -102,8 +102,8 @@ struct qmig_next {
     uint32_t size;
     void *context; /* the host's */
     /*
-     * Hand on one event; only from inside `event` and `finish`. Payload pointers must stay
-     * good until the plugin's own `event` or `finish` returns (the host flushes before that
+     * Hand on one event; only from inside `event`, `idle` and `finish`. Payload pointers must
+     * stay good until the plugin's own function returns (the host flushes before that
      * if it must).
      * Return: 0, or -1: the plugin returns -1 as well and sets no error of its own.
      */

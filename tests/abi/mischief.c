@@ -106,6 +106,22 @@ mischief_event(void *handle, struct qmig_next *next, const struct qmig_event *ev
     m->kept = next;
     return next->event(next, ev, flags);
 }
+
+static int
+mischief_idle(void *handle, struct qmig_next *next, uint64_t silent_ns)
+{
+    struct mischief *m = handle;
+
+    if (does(m, "fail-idle")) {
+        m->host->error(m->host, "silent for %u ms", (unsigned)(silent_ns / 1000000));
+        return -1;
+    }
+    if (!does(m, "reorder") || !m->has_held) {
+        return 0;
+    }
+    m->has_held = 0;
+    return next->event(next, &m->held, 0);
+}
 #else
 static void
 mischief_observe(void *handle, const struct qmig_event *ev, uint32_t flags)
@@ -163,6 +179,13 @@ mischief_report(void *handle, struct qmig_report *r)
         r->text(r, "text", "a\xff");
         r->text(r, "null", NULL);
     }
+    if (does(m, "outcome")) {
+        const struct qmig_outcome *outcome = m->host->outcome(m->host);
+
+        r->text(r, "failure", outcome->failure);
+        r->number(r, "has_pong", outcome->has_pong);
+        r->number(r, "last_pong", outcome->last_pong);
+    }
     if (does(m, "send-in-report") && m->kept != NULL) {
         ev.size = sizeof ev;
         r->number(r, "result", m->kept->event(m->kept, &ev, 0) == 0);
@@ -176,6 +199,7 @@ static struct qmig_plugin plugin = {
     .get_ready = mischief_get_ready,
 #ifdef REWRITES
     .event = mischief_event,
+    .idle = mischief_idle,
 #else
     .observe = mischief_observe,
 #endif

@@ -284,6 +284,42 @@ test_one_plugin_may_ask_for_a_capture(void)
     assert_refused("record:file=x", QMIG_ERROR_PLUGIN, "file=x: want directory=DIR");
 }
 
+static void
+test_plugins_are_told_how_it_ended(void)
+{
+    Sink sink = { 0 };
+    g_autoptr(QmigChain) chain = chain_of_one("@mischief.so:do=outcome", &sink);
+
+    assert_report(chain,
+                  "{\"mischief\":{\"failure\":\"\",\"has_pong\":0,\"last_pong\":0}}");
+    qmig_chain_set_outcome(chain, "it fell", 7);
+    assert_report(chain, "{\"mischief\":{\"failure\":\"it fell\",\"has_pong\":1,"
+                         "\"last_pong\":7}}");
+}
+
+static void
+test_what_is_held_may_go_on_in_silence(void)
+{
+    Sink sink = { .kinds = g_array_new(FALSE, FALSE, sizeof(uint16_t)) };
+    g_autoptr(QmigChain) chain = chain_of_one("@mischief.so:do=reorder", &sink);
+    g_autoptr(QmigChain) failing = chain_of_one("@mischief.so:do=fail-idle", &sink);
+    g_autoptr(QmigChain) watcher = chain_of_one("@watcher.so", &sink);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(qmig_chain_minds_silence(chain));
+    g_assert_false(qmig_chain_minds_silence(watcher));
+    g_assert_true(push(chain, QMIG_EVENT_HEADER, NULL));
+    g_assert_cmpuint(sink.kinds->len, ==, 0);
+    g_assert_true(qmig_chain_idle(chain, 1, NULL));
+    g_assert_true(qmig_chain_idle(chain, 2, NULL));
+    g_assert_cmpuint(sink.kinds->len, ==, 1);
+    g_assert_cmpuint(g_array_index(sink.kinds, uint16_t, 0), ==, QMIG_EVENT_HEADER);
+    g_assert_true(qmig_chain_idle(watcher, 1, NULL));
+    g_assert_false(qmig_chain_idle(failing, 5000000, &error));
+    assert_says(error, QMIG_ERROR_PLUGIN, "plugin mischief: silent for 5 ms");
+    g_array_unref(sink.kinds);
+}
+
 /* ---- broken rules ----------------------------------------------------------------------- */
 
 static void
@@ -356,7 +392,7 @@ test_failing_finish_is_an_error(void)
     assert_finish_fails("@mischief.so:do=send-in-finish", true, QMIG_ERROR_CLOSED,
                         "the wire is cut");
     assert_finish_fails("@watcher.so:do=send-in-finish", false, QMIG_ERROR_PLUGIN,
-                        "sends an event outside of a rewriter's event and finish");
+                        "sends an event outside of a rewriter's event, idle and finish");
 }
 
 static void
@@ -426,6 +462,9 @@ main(int argc, char **argv)
           test_rewriter_may_drop_double_and_reorder },
         { "/abi/one-plugin-may-ask-for-a-capture",
           test_one_plugin_may_ask_for_a_capture },
+        { "/abi/plugins-are-told-how-it-ended", test_plugins_are_told_how_it_ended },
+        { "/abi/what-is-held-may-go-on-in-silence",
+          test_what_is_held_may_go_on_in_silence },
         { "/abi/failing-setup-is-refused-with-the-plugins-words",
           test_failing_setup_is_refused_with_the_plugins_words },
         { "/abi/failing-event-ends-the-stream-with-the-first-cause",

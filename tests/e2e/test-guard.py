@@ -211,6 +211,21 @@ def flight_tells(report, proven):
     check("0000:00:07.0/virtio-rng" in done.out, f"qmig stream reads it: {done.code} {done.err}")
 
 
+def every_mode():
+    """qmig migrate with all of it: plain, multifd, and post-copy, whose preempt channel comes later."""
+    for options in ((), ("--parallel", "--parallel-connections=2"),
+                    ("--postcopy", "--postcopy-preempt", "--postcopy-after-precopy")):
+        fresh()
+        with pair(*NIC, mem_mib=128) as p:
+            p.wait_ticking(p.src)
+            spec = (f"guard:accepts={accepts(p.dst)},hold-tail=yes,probe=yes,"
+                    f"flight={scratch('flight')}")
+            report = lib.moved_whole(p, f"--plugin={spec}", *options)
+            said = report["proxy"]["plugins"]["guard"]
+            check(said["late"] == 0 and "failure" not in said, f"{options}: {said}")
+            check(not os.path.exists(scratch("flight")), f"{options}: nothing failed")
+
+
 TESTS = [
     (f"{VERSION}: another machine is refused, the destination as it was",
      refused_in_the_head("the stream is of a pc-q35-7.2", machine="pc-q35-7.2")),
@@ -221,6 +236,7 @@ TESTS = [
     (f"{VERSION}: a device is refused before its state leaves", refused_in_the_tail),
     (f"{VERSION}: held back, probed, and taken", taken_with_hold),
     (f"{VERSION}: no description: nothing waits for ever", without_description),
+    (f"{VERSION}: every mode, by qmig migrate", every_mode),
     (f"{VERSION}: a load that fails is kept, its section proven", section_named("yes")),
     (f"{VERSION}: a load that fails is kept, its section as far as known", section_named("no")),
 ]
