@@ -142,6 +142,12 @@ say_hello(const QmigNearConfig *config, const QmigAddress *address, QmigDeadline
                        QMIG_LINK_VERSION_MAX);
         return NULL;
     }
+    if (agreed->n_wires > hello.n_wires || agreed->window > hello.window ||
+        agreed->cache_size > hello.cache_size) {
+        qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                       "%s: it grants more than was asked for", qmig_wire_peer(wire));
+        return NULL;
+    }
     return g_steal_pointer(&wire);
 }
 

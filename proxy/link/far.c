@@ -20,8 +20,12 @@
 enum {
     CONNECT_MS = 10000,
     CONNECT_AGAIN_MS = 100,
+    /* Connections of one session at a time: 255 multifd channels, main, preempt, disks, monitor. */
+    CARRIED_MAX = 300,
     /* For those before it to be connected. */
     TURN_MS = 120000,
+    /* Granted to each stream, bytes. */
+    WINDOW_MAX = 32 << 20,
     /* A session that has ended is kept so long, for whoever asks how it went. */
     KEEP_MS = 10000,
     LEAVE_LOOK_MS = 50,
@@ -116,7 +120,10 @@ static void
 next_turn(Session *s, const QmigLinkOpen *open)
 {
     pthread_mutex_lock(&s->lock);
-    turns_of(s, open->group)->next = open->index + 1u;
+    Turns *t = turns_of(s, open->group);
+    if (t->next == open->index) {
+        t->next++;
+    }
     pthread_cond_broadcast(&s->turned);
     pthread_mutex_unlock(&s->lock);
 }
@@ -310,6 +317,31 @@ sweep(Session *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+static void
+take_stream(Session *s, QmigLinkStream *stream)
+{
+    Carried *c = g_new0(Carried, 1);
+    g_autoptr(GError) error = NULL;
+
+    c->session = s;
+    c->stream = stream;
+    pthread_mutex_lock(&s->lock);
+    if (s->carried->len < CARRIED_MAX) {
+        c->thread = g_thread_try_new("qmig-far-connect", connect_thread, c, &error);
+    } else {
+        qmig_set_error(&error, QMIG_ERROR_LIMIT, "more than %d connections at a time",
+                       CARRIED_MAX);
+    }
+    if (c->thread != NULL) {
+        g_ptr_array_add(s->carried, c);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (c->thread == NULL) {
+        turn_down(c, error);
+        g_free(c);
+    }
+}
+
 static void *
 session_thread(void *data)
 {
@@ -318,14 +350,8 @@ session_thread(void *data)
     QmigLinkStream *stream;
 
     while ((stream = qmig_link_accept(s->link, s->cancel, &error)) != NULL) {
-        Carried *c = g_new0(Carried, 1);
         sweep(s);
-        c->session = s;
-        c->stream = stream;
-        pthread_mutex_lock(&s->lock);
-        c->thread = g_thread_new("qmig-far-connect", connect_thread, c);
-        g_ptr_array_add(s->carried, c);
-        pthread_mutex_unlock(&s->lock);
+        take_stream(s, stream);
     }
     note_reason(s, error->message);
     qmig_cancel_raise(s->cancel);
@@ -446,7 +472,7 @@ agree(const QmigFar *far, const QmigHello *hello)
         .version = MIN(hello->version_max, (uint16_t)QMIG_LINK_VERSION_MAX),
         .n_wires = (uint16_t)CLAMP(hello->n_wires, 1,
                                    MIN(c->wires_max, QMIG_LINK_WIRES_MAX)),
-        .window = CLAMP(hello->window, 1u << 20, (uint32_t)QMIG_LINK_WINDOW_MAX),
+        .window = CLAMP(hello->window, 1u << 20, (uint32_t)WINDOW_MAX),
         .cache_size = MIN(hello->cache_size, c->cache_max),
         .deadline_ms = MIN(hello->deadline_ms, c->deadline_max_ms),
     };

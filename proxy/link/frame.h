@@ -46,7 +46,8 @@ typedef enum {
     QMIG_FRAME_ACK = 8,   /* n times: be16 stream, be64 the next seq wanted */
     QMIG_FRAME_PING = 9,  /* be64: nanoseconds of the sender's clock */
     QMIG_FRAME_PONG = 10, /* the same back */
-    QMIG_FRAME_BYE = 11,  /* the session is over: all streams have ended */
+    QMIG_FRAME_BYE =
+        11, /* the session is over; u8: 1 it is given up, else all is consumed */
     QMIG_FRAME_NOTE = 12, /* u8: 1 the guest changes sides, 0 not any more */
     /* Of a stream, sequenced. */
     QMIG_FRAME_OPEN = 16,  /* see QmigLinkOpen */

@@ -62,7 +62,7 @@ struct QmigLinkStream {
     /* In. */
     uint64_t deliver_seq; /* the next one to go to ready */
     GQueue ready;         /* Arrived *, in order */
-    GQueue early;         /* Arrived *, by seq, with gaps before them */
+    GSequence *early;     /* Arrived *, by seq, with gaps before them */
     uint64_t held;    /* cost of ready, early and the one in the reader's hands, bytes */
     uint64_t reading; /* cost of the one in the reader's hands */
     uint64_t consumed_seq;
@@ -103,7 +103,7 @@ struct QmigLink {
     QmigLinkState state;
     GError *error;
     int64_t dark_since;
-    bool critical, peer_critical, bye_due;
+    bool critical, peer_critical, bye_due, gives_up;
     QmigChooser chooser;
     uint64_t rate_limit;      /* bytes/s; 0: none */
     int64_t send_at;          /* with a limit: when the next frame may go */
@@ -114,6 +114,7 @@ struct QmigLink {
     double
         goodput; /* payload bytes/s that the other side consumed, of late, when it had any */
     uint64_t queued; /* bytes in queues */
+    uint64_t held;   /* of all streams */
     unsigned breaks;
     uint64_t dark_us, rtt_us;
     GThread *clock;

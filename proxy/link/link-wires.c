@@ -179,6 +179,7 @@ next_control(LinkWire *w, QmigFrameHead *head, QmigWriter *out)
         ok = qmig_writer_be64(out, (uint64_t)qmig_now_us() * 1000);
     } else if (link->bye_due) {
         head->type = QMIG_FRAME_BYE;
+        ok = qmig_writer_u8(out, link->gives_up);
     }
     g_assert(ok);
     head->length = head->plain_length = (uint32_t)out->len;
@@ -389,6 +390,7 @@ take_control(LinkWire *w, const QmigFrameHead *head, const QmigBuf *payload,
              GError **error)
 {
     QmigLink *link = w->link;
+    GError *given_up = NULL;
     uint64_t sent_ns;
 
     switch ((QmigFrameType)head->type) {
@@ -410,6 +412,11 @@ take_control(LinkWire *w, const QmigFrameHead *head, const QmigBuf *payload,
                               payload->data[0] != 0;
         return true;
     case QMIG_FRAME_BYE:
+        if (payload != NULL && payload->len > 0 && payload->data[0] != 0) {
+            qmig_set_error(&given_up, QMIG_ERROR_CLOSED,
+                           "the other side has given the session up");
+            link_fail_locked(link, given_up);
+        }
         if (link->state == QMIG_LINK_UP) {
             link->state = QMIG_LINK_CLOSED;
         }

@@ -39,6 +39,9 @@ arrived_free(void *data)
     g_free(a);
 }
 
+/* Of one session, bytes: what a peer can make us hold, whatever it opens. */
+static const uint64_t held_max = UINT64_C(1) << 30;
+
 /* ---- streams ------------------------------------------------------------------------------ */
 
 static void
@@ -61,7 +64,7 @@ new_stream(QmigLink *link, uint16_t id)
     s->id = id;
     g_queue_init(&s->unacked);
     g_queue_init(&s->ready);
-    g_queue_init(&s->early);
+    s->early = g_sequence_new(arrived_free);
     init_cond(&s->arrived);
     link->streams[id - 1] = s;
     link->n_streams = MAX(link->n_streams, id);
@@ -76,7 +79,7 @@ destroy_stream(QmigLinkStream *s)
     }
     g_queue_clear(&s->unacked);
     g_queue_clear_full(&s->ready, arrived_free);
-    g_queue_clear_full(&s->early, arrived_free);
+    g_sequence_free(s->early);
     pthread_cond_destroy(&s->arrived);
     g_free(s);
 }
@@ -318,11 +321,21 @@ note_consumed(QmigLinkStream *s, uint64_t next, uint64_t cost)
 {
     s->consumed_seq = next;
     s->held -= cost;
+    s->link->held -= cost;
     s->ack_due = true;
     pthread_cond_signal(&s->link->work);
 }
 
 /* ---- reading ------------------------------------------------------------------------------ */
+
+static int
+by_seq(const void *a, const void *b, void *unused)
+{
+    uint64_t x = ((const Arrived *)a)->seq, y = ((const Arrived *)b)->seq;
+
+    (void)unused;
+    return x < y ? -1 : x > y;
+}
 
 bool
 link_wants(QmigLink *link, const QmigFrameHead *head)
@@ -333,10 +346,9 @@ link_wants(QmigLink *link, const QmigFrameHead *head)
     if (s == NULL) {
         return true;
     }
-    bool known = head->seq < s->deliver_seq;
-    for (GList *l = s->early.head; l != NULL && !known; l = l->next) {
-        known = ((Arrived *)l->data)->seq == head->seq;
-    }
+    Arrived like = { .seq = head->seq };
+    bool known = head->seq < s->deliver_seq ||
+                 g_sequence_lookup(s->early, &like, by_seq, NULL) != NULL;
     if (known) {
         /* Our acknowledgement may have been lost. */
         s->ack_due = true;
@@ -383,13 +395,24 @@ deliver(QmigLinkStream *s, Arrived *a, GError **error)
     return true;
 }
 
-static int
-by_seq(const void *a, const void *b, void *unused)
+/* The one that comes next, if it came before its time. */
+static Arrived *
+take_early(QmigLinkStream *s)
 {
-    uint64_t x = ((const Arrived *)a)->seq, y = ((const Arrived *)b)->seq;
+    GSequenceIter *first = g_sequence_get_begin_iter(s->early);
+    Arrived *a, *copy;
 
-    (void)unused;
-    return x < y ? -1 : x > y;
+    if (g_sequence_iter_is_end(first)) {
+        return NULL;
+    }
+    a = g_sequence_get(first);
+    if (a->seq != s->deliver_seq) {
+        return NULL;
+    }
+    copy = g_new(Arrived, 1);
+    *copy = (Arrived){ a->type, a->seq, g_steal_pointer(&a->buf) };
+    g_sequence_remove(first);
+    return copy;
 }
 
 bool
@@ -417,19 +440,25 @@ link_arrived(QmigLink *link, const QmigFrameHead *head, QmigBuf *buf, GError **e
                               "stream %u: more than the agreed %u bytes on their way",
                               s->id, link->config.agreed.window);
     }
+    if (link->held > held_max) {
+        return qmig_set_error(error, QMIG_ERROR_LIMIT,
+                              "all streams together: more than %" PRIu64
+                              " bytes that nobody has read",
+                              held_max);
+    }
     a = g_new0(Arrived, 1);
     *a = (Arrived){ head->type, head->seq, g_steal_pointer(&owned) };
     s->held += cost_of(head->plain_length);
+    link->held += cost_of(head->plain_length);
     if (head->seq != s->deliver_seq) {
-        g_queue_insert_sorted(&s->early, a, by_seq, NULL);
+        g_sequence_insert_sorted(s->early, a, by_seq, NULL);
         return true;
     }
     while (a != NULL) {
         if (!deliver(s, a, error)) {
             return false;
         }
-        a = g_queue_peek_head(&s->early);
-        a = a != NULL && a->seq == s->deliver_seq ? g_queue_pop_head(&s->early) : NULL;
+        a = take_early(s);
     }
     return true;
 }
@@ -671,6 +700,17 @@ bye_is_said(const QmigLink *link)
     return is_over(link) || link->n_wires == 0;
 }
 
+/* With the lock held. */
+static void
+say_bye(QmigLink *link, QmigDeadline deadline)
+{
+    link->bye_due = true;
+    pthread_cond_broadcast(&link->work);
+    while (!bye_is_said(link) && qmig_now_us() < deadline) {
+        link_wait_until(&link->room, &link->lock, deadline);
+    }
+}
+
 bool
 qmig_link_close(QmigLink *link, QmigDeadline deadline)
 {
@@ -680,14 +720,21 @@ qmig_link_close(QmigLink *link, QmigDeadline deadline)
     }
     bool ok = all_consumed(link) && !is_over(link);
     if (ok) {
-        link->bye_due = true;
-        pthread_cond_broadcast(&link->work);
-        while (!bye_is_said(link) && qmig_now_us() < deadline) {
-            link_wait_until(&link->room, &link->lock, deadline);
-        }
+        say_bye(link, deadline);
     }
     pthread_mutex_unlock(&link->lock);
     return ok;
+}
+
+void
+qmig_link_give_up(QmigLink *link, QmigDeadline deadline)
+{
+    pthread_mutex_lock(&link->lock);
+    if (!is_over(link) && !link->bye_due) {
+        link->gives_up = true;
+        say_bye(link, deadline);
+    }
+    pthread_mutex_unlock(&link->lock);
 }
 
 void

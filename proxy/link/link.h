@@ -88,6 +88,9 @@ void qmig_link_fail(QmigLink *link, GError *error);
 /* Say BYE once everything written has been consumed, within the deadline. Return: it was. */
 bool qmig_link_close(QmigLink *link, QmigDeadline deadline);
 
+/* Tell the other side that nothing more will come, so that it need not wait for it. */
+void qmig_link_give_up(QmigLink *link, QmigDeadline deadline);
+
 /* Tell the other side that the guest is changing hosts (or is not any more). */
 void qmig_link_set_critical(QmigLink *link, bool critical);
 /* So does a stream that carries the end of a migration, until it is freed. */

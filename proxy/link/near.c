@@ -19,7 +19,11 @@ enum {
     FORWARDS_MAX = 64,
     BACKLOG = 128,
     /* A connection beside main that says nothing for so long is a preempt channel. */
-    SILENT_MS = 100,
+    SILENT_MS = 300,
+    /* For telling that the session is given up. */
+    FAREWELL_MS = 500,
+    /* Bytes/s before anything was measured: rather little. */
+    GUESSED_RATE = 10000000,
     /* Of several addresses. */
     ADDRESSES_MAX = 16,
 };
@@ -367,6 +371,7 @@ qmig_near_free(QmigNear *near)
     /* The session wakes the dialer, the dialer uses the session: first stop, then free. */
     if (near->link != NULL) {
         qmig_dialer_stop(near->dialer);
+        qmig_link_give_up(near->link, qmig_deadline_in_ms(FAREWELL_MS));
         qmig_link_free(near->link);
         qmig_dialer_free(near->dialer);
     }
@@ -423,7 +428,7 @@ qmig_near_backlog_ms(QmigNear *near)
     if (stats.wires == 0) {
         return UINT64_MAX;
     }
-    return stats.goodput > 0 ? backlog * 1000 / stats.goodput : 0;
+    return backlog * 1000 / (stats.goodput > 0 ? stats.goodput : GUESSED_RATE);
 }
 
 JsonObject *

@@ -330,8 +330,13 @@ down_thread(void *data)
         }
     }
     if (error != NULL && !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CANCELLED)) {
-        not_in_order(p, error->message);
-        break_off(p);
+        if (g_atomic_int_get(&p->down_ended)) {
+            /* All has been passed on: let it be read. */
+            qmig_pump_stop(p);
+        } else {
+            not_in_order(p, error->message);
+            break_off(p);
+        }
     }
     last_thread_leaves(p);
     return NULL;

@@ -229,6 +229,26 @@ test_reset(void)
     world_down(&w);
 }
 
+/* Every connection of the tunnel breaks, and none can be made. */
+static void
+break_all(World *w)
+{
+    while (qmig_link_missing_wire(qmig_near_link(w->near)) >= 0) {
+        g_usleep(10000);
+    }
+    g_atomic_int_set(&w->door.closed, 1);
+    for (int fd = g_atomic_int_get(&w->door.last_fd); fd > 2 && fd > w->door.listener;
+         fd--) {
+        /* Whatever of them are connections of the tunnel. */
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof peer;
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 &&
+            peer.ss_family == AF_INET) {
+            (void)shutdown(fd, SHUT_RDWR);
+        }
+    }
+}
+
 /* A dark link is a pause; one that stays dark is the end, for both sides. */
 static void
 check_dark(uint32_t dark_ms, uint32_t deadline_ms)
@@ -240,20 +260,7 @@ check_dark(uint32_t dark_ms, uint32_t deadline_ms)
     say(in, "before");
     g_auto(QmigFd) out = leave(&w, 5000);
     hear(out, "before");
-    while (qmig_link_missing_wire(qmig_near_link(w.near)) >= 0) {
-        g_usleep(10000);
-    }
-    g_atomic_int_set(&w.door.closed, 1);
-    for (int fd = g_atomic_int_get(&w.door.last_fd); fd > 2 && fd > w.door.listener;
-         fd--) {
-        /* Whatever of them are connections of the tunnel. */
-        struct sockaddr_storage peer;
-        socklen_t len = sizeof peer;
-        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 &&
-            peer.ss_family == AF_INET) {
-            (void)shutdown(fd, SHUT_RDWR);
-        }
-    }
+    break_all(&w);
     say(in, "meanwhile");
     g_usleep(dark_ms * 1000ul);
     g_atomic_int_set(&w.door.closed, 0);
@@ -317,13 +324,35 @@ test_replaced(void)
     say(in, "main");
     g_auto(QmigFd) out = leave(&w, 5000);
     hear(out, "main");
+    break_all(&w);
     qmig_near_free(w.near);
     g_assert_cmpint(
         qmig_socket_read(out, &byte, 1, qmig_deadline_in_ms(1000), NULL, NULL), ==, -1);
+    g_atomic_int_set(&w.door.closed, 0);
     const QmigAddress *addresses[] = { w.door.address, NULL };
     QmigNearConfig near = { .far = addresses, .name = "test" };
     w.near = qmig_near_new(&near, NULL, NULL);
     g_assert_nonnull(w.near);
+    g_autoptr(GError) error = NULL;
+    g_assert_cmpint(
+        qmig_socket_read(out, &byte, 1, qmig_deadline_in_ms(5000), NULL, &error), <=, 0);
+    g_assert_false(g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TIMEOUT));
+    world_down(&w);
+}
+
+/* Whoever gives up says so. */
+static void
+test_given_up(void)
+{
+    World w;
+    char byte;
+
+    world_up(&w, 60000, 4);
+    g_auto(QmigFd) in = enter(&w);
+    say(in, "main");
+    g_auto(QmigFd) out = leave(&w, 5000);
+    hear(out, "main");
+    qmig_near_free(g_steal_pointer(&w.near));
     g_autoptr(GError) error = NULL;
     g_assert_cmpint(
         qmig_socket_read(out, &byte, 1, qmig_deadline_in_ms(5000), NULL, &error), <=, 0);
@@ -349,6 +378,7 @@ main(int argc, char **argv)
     g_test_add_func("/link/tunnel/dark", test_dark);
     g_test_add_func("/link/tunnel/no-destination", test_no_destination);
     g_test_add_func("/link/tunnel/replaced", test_replaced);
+    g_test_add_func("/link/tunnel/given-up", test_given_up);
     g_test_add_func("/link/tunnel/full", test_full);
     return g_test_run();
 }
