@@ -24,6 +24,11 @@ enum {
     LEAST_TARGET_MS = 50,
     /* Bytes a second: it must not stand still quite, 0 being no limit. */
     TRICKLE = 64 << 10,
+    /* More in the tunnel than is under way at any time: it is what waits. */
+    SOME_BYTES = 4 << 20,
+    LEAST_RATE = 32 << 20,
+    FIRST_PASS_MS = 700,
+    PACE_US = 95000,
     /* A change too small to be worth a command. */
     LEAST_CHANGE_PERCENT = 10,
     DEFAULT_DOWNTIME_MS = 300,
@@ -32,6 +37,9 @@ enum {
     DRAIN_MS = 1000,
     DRAIN_US = 30 * G_USEC_PER_SEC,
 };
+
+/* Bytes a second that are as good as no limit. */
+static const double MOST_RATE = 8e9;
 
 uint64_t
 qmig_via_limit(const QmigViaFlow *flow)
@@ -56,12 +64,13 @@ qmig_via_rate(const QmigViaFlow *flow, uint64_t now)
         return TRICKLE;
     }
     /* The link has never been what they wait for; or it is not any more. */
-    if (flow->link_rate == 0 || (now == 0 && share < 1)) {
+    if (now == 0 && (flow->link_rate == 0 || share < 1)) {
         return flow->user_rate;
     }
-    if (share < 0.5) {
+    if (flow->link_rate == 0 || share < 0.5) {
+        double most = flow->link_rate > 0 ? 16.0 * (double)flow->link_rate : MOST_RATE;
         rate = (double)now * 1.5;
-        rate = rate > 16.0 * (double)flow->link_rate ? 0 : rate;
+        rate = rate > most ? 0 : rate;
     } else {
         rate = (double)flow->link_rate * (share > 3 ? 0.05 : 1.3 - 0.3 * share);
         rate = MAX(rate, TRICKLE);
@@ -118,11 +127,27 @@ link_rate(QmigVia *via, uint64_t backlog, uint64_t backlog_ms)
     return via->link_rate;
 }
 
+/* To begin with: a guest that fits into the tunnel must not be in it before anybody has looked. For
+ * others this is as good as no limit. */
+static uint64_t
+first_rate(const QmigJob *job)
+{
+    uint64_t rate = MAX(job->source.memory / FIRST_PASS_MS * 1000, (uint64_t)LEAST_RATE);
+    uint64_t users = users_rate(job);
+
+    return users > 0 ? MIN(users, rate) : rate;
+}
+
 static QmigViaFlow
 measure(QmigJob *job)
 {
     QmigVia *via = job->via;
     uint64_t backlog_ms = qmig_via_is_dark(job) ? UINT64_MAX : qmig_via_backlog_ms(job);
+
+    /* How long it takes is not known yet. */
+    if (backlog_ms == 0 && qmig_near_backlog(via->near) > SOME_BYTES) {
+        backlog_ms = UINT64_MAX;
+    }
 
     return (QmigViaFlow){ .user_ms = users_downtime_ms(job),
                           .user_rate = users_rate(job),
@@ -222,9 +247,14 @@ qmig_via_hold(QmigJob *job, GError **error)
     QmigViaFlow flow = measure(job);
     /* The first bytes may all fit into the tunnel before it is looked at again. */
     if (job->phase < QMIG_PHASE_PERFORM) {
-        return tell_source(job, HELD_MS, flow.user_rate, error);
+        return tell_source(job, HELD_MS, first_rate(job), error);
     }
     tell_hold(job, &flow);
+    /* The source counts anew with each new rate: not more often than it would. */
+    if (qmig_now_us() - via->paced_us < PACE_US && flow.backlog_ms < flow.user_ms) {
+        return true;
+    }
+    via->paced_us = qmig_now_us();
     return tell_source(job, qmig_via_limit(&flow),
                        qmig_via_rate(&flow, (uint64_t)MAX(via->rate, 0)), error);
 }

@@ -19,6 +19,11 @@ enum {
     REGAIN_US = G_USEC_PER_SEC,
     WAIT_POLL_US = 50000,
     CLOSE_MS = 5000,
+    /* What waits in the tunnel is a small share of a small guest: it must not be in there whole
+       before anybody has looked. */
+    PENDING_SHARE = 32,
+    LEAST_PENDING = 2 << 20,
+    MOST_PENDING = 32 << 20,
 };
 
 /* ---- how it is --------------------------------------------------------------------------- */
@@ -242,6 +247,8 @@ open_session(QmigJob *job, uint32_t timeout_ms, GError **error)
                     : job->source.uuid,
         .n_wires = via->settings.n_wires,
         .cache_size = via->settings.cache_size,
+        .pending_max = CLAMP(job->source.memory / PENDING_SHARE, (uint64_t)LEAST_PENDING,
+                             (uint64_t)MOST_PENDING),
         .codec = via->settings.codec,
         .level = via->settings.level,
         .rate = via->settings.rate,

@@ -230,7 +230,7 @@ def busy():
     if reason:
         raise lib.Skip(reason)
     qemu = lib.qemu(VERSION)
-    workload = {"ws": "24M", "rate": 20000, "pattern": "part", "order": "hot", "content": "text"}
+    workload = {"ws": "24M", "rate": 80000, "pattern": "touch"}
     with vm.Link(BUSY_LINK) as link, \
             vm.Pair(src=qemu, dst=qemu, accel=lib.accel(qemu), mem_mib=64, link=link,
                     workload=workload) as p:
