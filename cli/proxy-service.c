@@ -190,7 +190,7 @@ cli_proxy_open_control(const char *role, const char *listen, const char *other)
 
     json_object_object_add(greeting, "qmig", qmig);
     json_object_object_add(greeting, "tunnel", tunnel);
-    cli_add_text(qmig, "version", QMIG_VERSION);
+    cli_add_text(qmig, "command", "proxy");
     json_object_object_add(qmig, "pid", json_object_new_int64(getpid()));
     json_object_object_add(qmig, "protocol",
                            json_object_new_int64(QMIG_CONTROL_PROTOCOL));

@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/proxy-limits.h"
 #include "cli/proxy.h"
+#include "job/via.h"
 #include "proxy/link/near.h"
 #include "util/error.h"
 #include "util/privs.h"
@@ -22,7 +23,6 @@
 #include <unistd.h>
 
 enum {
-    PORT = 7117, /* of the far end, unless said */
     FAR_MAX = 16,
     DEADLINE_MS = 120000,
     CLOSE_MS = 10000,
@@ -46,28 +46,6 @@ static struct {
 
 /* ---- what was asked for ----------------------------------------------------------------------- */
 
-/* HOST, HOST:PORT, [V6], [V6]:PORT, or a whole address. */
-static QmigAddress *
-parse_far(const char *text, GError **error)
-{
-    g_autofree char *full = NULL;
-    const char *colon = strrchr(text, ':'), *bracket = strrchr(text, ']');
-
-    if (text[0] == '\0') {
-        qmig_set_error(error, QMIG_ERROR_CONFIG,
-                       "--via: an empty address, wanted HOST[:PORT]");
-        return NULL;
-    }
-    if (g_str_has_prefix(text, "tcp:") || g_str_has_prefix(text, "unix:") ||
-        strchr(text, '/') != NULL) {
-        return qmig_address_parse(text, error);
-    }
-    bool has_port = colon != NULL && (bracket == NULL || colon > bracket);
-    full = has_port ? g_strdup_printf("tcp:%s", text)
-                    : g_strdup_printf("tcp:%s:%d", text, PORT);
-    return qmig_address_parse(full, error);
-}
-
 static bool
 read_far(GError **error)
 {
@@ -78,8 +56,9 @@ read_far(GError **error)
             return qmig_set_error(error, QMIG_ERROR_CONFIG,
                                   "--via: more than %d addresses", FAR_MAX);
         }
-        this.far[i] = parse_far(list[i], error);
+        this.far[i] = qmig_via_parse_far(list[i], error);
         if (this.far[i] == NULL) {
+            g_prefix_error(error, "--via: ");
             return false;
         }
     }
