@@ -178,6 +178,7 @@ qmig_batch_open(QmigBatchReader *r, const void *batch, size_t len, GError **erro
 {
     QmigCursor c = qmig_cursor(batch, len);
     const uint8_t *ops;
+    uint64_t check;
     uint32_t n;
 
     if (len > QMIG_BATCH_MAX) {
@@ -185,12 +186,12 @@ qmig_batch_open(QmigBatchReader *r, const void *batch, size_t len, GError **erro
                               "tunnel: a batch of %zu bytes, limit %d", len,
                               QMIG_BATCH_MAX);
     }
-    if (!qmig_cursor_be32(&c, &n) || n > QMIG_BATCH_OPS_BYTES_MAX ||
-        !qmig_cursor_bytes(&c, n, &ops)) {
+    if (!qmig_cursor_be32(&c, &n) || !qmig_cursor_be64(&c, &check) ||
+        n > QMIG_BATCH_OPS_BYTES_MAX || !qmig_cursor_bytes(&c, n, &ops)) {
         return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
                               "tunnel: the ops of a batch do not fit its %zu bytes", len);
     }
-    *r = (QmigBatchReader){ .ops = qmig_cursor(ops, n), .payload = c };
+    *r = (QmigBatchReader){ .check = check, .ops = qmig_cursor(ops, n), .payload = c };
     return true;
 }
 

@@ -2,7 +2,8 @@
 /*
  * A batch: a piece of a migration stream on its way through the tunnel. Without I/O.
  *
- *     batch   := be32 n, n bytes of ops, payload          payload: what the ops take, in order
+ *     batch   := be32 n, be64 check, n bytes of ops, payload   payload: what the ops take, in order
+ *     check   := over all pages of DELTA and REF, in order: check * K + XXH3 of the page, from 0
  *     op      := u8 code | flags, arguments
  *     BLOCK   := be16 index, cstr name, be32 page size, be64 used length
  *     BYTES   := uleb n                        payload: n bytes of the stream as they were
@@ -36,7 +37,7 @@ enum {
     QMIG_BATCH_OPS_MAX = 4096,
     /* All ops of a batch, bytes. */
     QMIG_BATCH_OPS_BYTES_MAX = 64 << 10,
-    QMIG_BATCH_HEAD = 4,
+    QMIG_BATCH_HEAD = 4 + 8,
     /* The longest op but BLOCK, bytes: code, block, page, length. */
     QMIG_BATCH_OP_MAX = 1 + 3 + 10 + 5,
     QMIG_BATCH_BLOCK_MAX = 1 + 2 + 256 + 4 + 8,
@@ -83,7 +84,18 @@ typedef struct {
  */
 void qmig_batch_put(QmigWriter *w, QmigBatchPlace *place, const QmigBatchOp *op);
 
+/*
+ * What was made from a cache is compared: two caches that do not agree, for whatever reason, would
+ * else change a guest's memory without a word.
+ */
+static inline uint64_t
+qmig_batch_check(uint64_t check, uint64_t page_hash)
+{
+    return check * UINT64_C(0x9e3779b97f4a7c15) + page_hash;
+}
+
 typedef struct {
+    uint64_t check; /* of the pages that will be made */
     QmigCursor ops;
     QmigCursor payload; /* the ops' takers move it on */
     QmigBatchPlace place;

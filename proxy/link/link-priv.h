@@ -54,6 +54,7 @@ struct QmigLinkStream {
     bool freed;     /* by its user */
     bool interrupted;
     bool critical; /* carries the end of a migration */
+    bool lean;     /* holds little */
     /* Out. */
     uint64_t send_seq;
     GQueue unacked;     /* Frame *, by seq */

@@ -39,6 +39,14 @@ arrived_free(void *data)
     g_free(a);
 }
 
+enum {
+    /* Of a stream that holds little: bytes that may always be under way, as its frames are long;
+       microseconds beyond the round trip. */
+    LEAN_MIN = 384 << 10,
+    LEAN_FRAME = 68 << 10,
+    LEAN_US = 20000,
+};
+
 /* Of one session, bytes: what a peer can make us hold, whatever it opens. */
 static const uint64_t held_max = UINT64_C(1) << 30;
 
@@ -150,6 +158,20 @@ enqueue(QmigLinkStream *s, uint8_t type, QmigBuf *buf)
     pthread_cond_signal(&link->work);
 }
 
+/* Bytes of @s that may be under way. */
+static uint64_t
+window_of(const QmigLinkStream *s)
+{
+    const QmigLink *link = s->link;
+
+    if (!s->lean) {
+        return link->config.agreed.window;
+    }
+    /* What the link carries in a round trip, and some to spare. */
+    double busy = link->goodput * ((double)link->rtt_us + LEAN_US) / 1e6;
+    return (uint64_t)CLAMP(busy, (double)LEAN_MIN, (double)link->config.agreed.window);
+}
+
 /* May another frame of @s join the queue? */
 static bool
 has_room(const QmigLinkStream *s, uint32_t len)
@@ -158,8 +180,7 @@ has_room(const QmigLinkStream *s, uint32_t len)
     guint max = QUEUE_PER_WIRE * MAX(link->config.agreed.n_wires, 1);
 
     return (s->open.urgent || link->queues[1].length < max) &&
-           (s->in_flight == 0 ||
-            s->in_flight + cost_of(len) <= link->config.agreed.window);
+           (s->in_flight == 0 || s->in_flight + cost_of(len) <= window_of(s));
 }
 
 /* With the lock held. Return: false with @error set when there will be no room any more. */
@@ -191,7 +212,7 @@ bool
 qmig_link_stream_wait_room(QmigLinkStream *s, GError **error)
 {
     pthread_mutex_lock(&s->link->lock);
-    bool ok = wait_room(s, QMIG_FRAME_PAYLOAD_MAX, error);
+    bool ok = wait_room(s, s->lean ? LEAN_FRAME : QMIG_FRAME_PAYLOAD_MAX, error);
     pthread_mutex_unlock(&s->link->lock);
     return ok;
 }
@@ -744,6 +765,14 @@ qmig_link_set_critical(QmigLink *link, bool critical)
     link->critical = critical;
     pthread_cond_broadcast(&link->work);
     pthread_mutex_unlock(&link->lock);
+}
+
+void
+qmig_link_stream_hold_little(QmigLinkStream *s)
+{
+    pthread_mutex_lock(&s->link->lock);
+    s->lean = true;
+    pthread_mutex_unlock(&s->link->lock);
 }
 
 void

@@ -121,6 +121,13 @@ bool qmig_link_stream_write(QmigLinkStream *stream, QmigFrameType type, QmigBuf 
 
 /* Bytes a second the wire takes; 0: it never was what held us up. */
 uint64_t qmig_link_stream_rate(QmigLinkStream *stream);
+/**
+ * qmig_link_stream_hold_little() - no more under way than keeps the link busy
+ *
+ * In post-copy: what the tunnel holds when it is given up counts as sent in the source. A QEMU whose
+ * last pages were lost so cannot always be helped.
+ */
+void qmig_link_stream_hold_little(QmigLinkStream *stream);
 /* Wait until a frame would go into the queue at once: to make it no sooner. Errors: as write. */
 bool qmig_link_stream_wait_room(QmigLinkStream *stream,
                                 GError **error) G_GNUC_WARN_UNUSED_RESULT;

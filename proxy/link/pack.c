@@ -772,6 +772,15 @@ qmig_pack_is_switching(QmigPack *p)
     return g_atomic_int_get(&p->switching) != 0;
 }
 
+bool
+qmig_pack_is_postcopy(QmigPack *p)
+{
+    pthread_mutex_lock(&p->lock);
+    bool postcopy = p->postcopy;
+    pthread_mutex_unlock(&p->lock);
+    return postcopy;
+}
+
 uint64_t
 qmig_pack_pending(QmigPack *p)
 {

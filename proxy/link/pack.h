@@ -88,6 +88,9 @@ void qmig_pack_request(QmigPack *p, const char *block, uint64_t offset, uint64_t
 /* The guest changes sides: the last pass over memory, or post-copy, has begun. Threads: any. */
 bool qmig_pack_is_switching(QmigPack *p);
 
+/* In post-copy. Threads: any. */
+bool qmig_pack_is_postcopy(QmigPack *p);
+
 /* Bytes put and not in a batch yet. Threads: any. */
 uint64_t qmig_pack_pending(QmigPack *p);
 

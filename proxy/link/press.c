@@ -36,6 +36,7 @@ struct QmigPress {
     } piece[QMIG_BATCH_OPS_MAX];
     unsigned n_pieces;
     size_t delta_len;
+    uint64_t check; /* of pages made from the cache over there */
     QmigPackCounts counts;
     uint8_t ops_storage[QMIG_BATCH_OPS_BYTES_MAX];
     uint8_t delta[DELTA_STORAGE];
@@ -164,6 +165,7 @@ add_delta(QmigPress *s, const QmigPendingItem *item, QmigBatchOp *op, uint32_t s
     op->length = (uint32_t)n;
     add_op(s, item, op, code, (size_t)n);
     s->delta_len += (size_t)n;
+    s->check = qmig_batch_check(s->check, qmig_hash3(item->data, item->length, 0));
     qmig_page_cache_touch(s->cache, slot);
     /* As the other side does it; few bytes are written for few that changed. */
     bool patched = qmig_xbzrle_decode(cached, item->length, code, (size_t)n);
@@ -216,6 +218,7 @@ add_small(QmigPress *s, const QmigPendingItem *item, QmigBatchOp *op)
     if (like != QMIG_PAGE_CACHE_NONE) {
         op->code = QMIG_BATCH_REF;
         op->slot = like;
+        s->check = qmig_batch_check(s->check, hash);
         add_op(s, item, op, NULL, 0);
         (void)keep(s, item, op, slot);
         return;
@@ -290,6 +293,7 @@ qmig_press_end(QmigPress *s, uint8_t *buf)
     size_t size = qmig_press_size(s);
     QmigWriter w = qmig_writer(buf, size);
     bool ok = qmig_writer_be32(&w, (uint32_t)s->ops.len) &&
+              qmig_writer_be64(&w, s->check) &&
               qmig_writer_bytes(&w, s->ops.buf, s->ops.len);
 
     for (unsigned i = 0; ok && i < s->n_pieces; i++) {
@@ -305,6 +309,7 @@ qmig_press_end(QmigPress *s, uint8_t *buf)
     s->n_pieces = 0;
     s->payload = 0;
     s->delta_len = 0;
+    s->check = 0;
 }
 
 const QmigPackCounts *

@@ -185,7 +185,7 @@ pack_thread(void *data)
 {
     QmigPump *p = data;
     g_autoptr(GError) error = NULL;
-    bool told = false;
+    bool told = false, lean = false;
     ssize_t n;
 
     do {
@@ -197,6 +197,10 @@ pack_thread(void *data)
         if (!told && qmig_pack_is_switching(p->config.pack)) {
             told = true;
             qmig_link_stream_set_critical(p->config.stream);
+        }
+        if (!lean && qmig_pack_is_postcopy(p->config.pack)) {
+            lean = true;
+            qmig_link_stream_hold_little(p->config.stream);
         }
         QmigBuf *buf = qmig_buf_new(QMIG_BATCH_MAX);
         n = qmig_pack_take(p->config.pack, buf->data, buf->size, p->cancel, &error);

@@ -6,6 +6,7 @@
  */
 #include "proxy/link/unpack.h"
 
+#include "compress/hash.h"
 #include "compress/xbzrle.h"
 #include "proxy/link/batch.h"
 #include "proxy/link/page-cache.h"
@@ -25,6 +26,7 @@ struct QmigUnpack {
     GPtrArray *blocks; /* struct qmig_block, owned, each with its name behind it */
     QmigUnpackSink sink;
     void *self;
+    uint64_t check;  /* of the pages this batch made from the cache */
     size_t made_len; /* bytes used */
     uint8_t made[MADE_SIZE];
 };
@@ -186,6 +188,7 @@ take_delta(QmigUnpack *u, QmigBatchReader *r, const QmigBatchOp *op,
                       op->block);
     }
     qmig_page_cache_touch(u->cache, slot);
+    u->check = qmig_batch_check(u->check, qmig_hash3(cached, page->length, 0));
     return make_page(u, page, cached, error);
 }
 
@@ -197,8 +200,9 @@ take_ref(QmigUnpack *u, const QmigBatchOp *op, struct qmig_event_page *page,
         return reject(error, "page %" PRIu64 " of block %u is like slot %u: empty",
                       op->page, op->block, op->slot);
     }
-    return make_page(u, page, qmig_page_cache_data(u->cache, op->slot), error) &&
-           keep(u, op, page, error);
+    const uint8_t *content = qmig_page_cache_data(u->cache, op->slot);
+    u->check = qmig_batch_check(u->check, qmig_hash3(content, page->length, 0));
+    return make_page(u, page, content, error) && keep(u, op, page, error);
 }
 
 /* Ops of QMIG_PAGE_NORMAL and of the others: what the page's record holds. */
@@ -292,6 +296,7 @@ qmig_unpack_take(QmigUnpack *u, const uint8_t *batch, size_t len, QmigUnpackSink
 
     u->sink = sink;
     u->self = self;
+    u->check = 0;
     if (!qmig_batch_open(&reader, batch, len, error)) {
         return false;
     }
@@ -303,7 +308,11 @@ qmig_unpack_take(QmigUnpack *u, const uint8_t *batch, size_t len, QmigUnpackSink
             }
             break;
         case QMIG_BATCH_READ_END:
-            return flush(u, error);
+            /* Before the last of it is given on: QEMU never sees the end of a bad one. */
+            return u->check == reader.check
+                       ? flush(u, error)
+                       : reject(error, "the pages made from the cache are not those that "
+                                       "were meant: both ends' caches do not agree");
         case QMIG_BATCH_READ_FAILED:
         default:
             return false;

@@ -66,6 +66,8 @@ assert_refused(const uint8_t *ops, size_t len, size_t payload)
     g_autoptr(GError) error = NULL;
 
     put_be32(batch, (uint32_t)len);
+    put_be32(batch, 0);
+    put_be32(batch, 0);
     g_byte_array_append(batch, ops, (guint)len);
     put_pattern(batch, payload, 1);
     g_assert_false(unpack_one(batch, &error));
@@ -102,6 +104,33 @@ test_refused(void)
     put_be32(batch, 5);
     g_assert_false(unpack_one(batch, &error));
     g_assert_error(error, QMIG_ERROR, QMIG_ERROR_PROTOCOL);
+}
+
+/* Caches that do not agree are found before the batch is given on. */
+static void
+test_other_cache(void)
+{
+    g_autoptr(QmigUnpack) u = qmig_unpack_new(CACHE, NULL);
+    g_autoptr(GByteArray) out = g_byte_array_new(), first = g_byte_array_new();
+    g_autoptr(GByteArray) second = g_byte_array_new();
+    g_autoptr(GError) error = NULL;
+    static const uint8_t page[] = BLOCK_OP "\x03\0\0", like[] = "\x06\0\x02\0";
+
+    put_be32(first, sizeof page - 1);
+    put_be32(first, 0);
+    put_be32(first, 0);
+    g_byte_array_append(first, page, sizeof page - 1);
+    put_pattern(first, 4096, 1);
+    g_assert_true(qmig_unpack_take(u, first->data, first->len, collect, out, NULL));
+    guint before = out->len;
+    put_be32(second, sizeof like - 1);
+    put_be32(second, 12);
+    put_be32(second, 34);
+    g_byte_array_append(second, like, sizeof like - 1);
+    g_assert_false(qmig_unpack_take(u, second->data, second->len, collect, out, &error));
+    g_assert_error(error, QMIG_ERROR, QMIG_ERROR_PROTOCOL);
+    g_assert_nonnull(strstr(error->message, "do not agree"));
+    g_assert_cmpuint(out->len, ==, before);
 }
 
 /* A batch with every byte wrong in turn: taken or refused, never worse. */
@@ -148,8 +177,9 @@ test_other_at_once(void)
 
         g_assert_true(qmig_pack_put(pack, &byte, 1, NULL, NULL));
         n = qmig_pack_take(pack, buf, sizeof buf, NULL, NULL);
-        g_assert_cmpmem(buf, n, ((uint8_t[]){ 0, 0, 0, 2, QMIG_BATCH_BYTES, 1, byte }),
-                        7);
+        const uint8_t want[] = { 0, 0,   0, 2, 0, 0, 0, 0, 0, 0, 0, 0, QMIG_BATCH_BYTES,
+                                 1, byte };
+        g_assert_cmpmem(buf, n, want, sizeof want);
     }
 }
 
@@ -159,6 +189,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/link-batch/cache-without-conflicts", test_cache_without_conflicts);
     g_test_add_func("/link-batch/refused", test_refused);
+    g_test_add_func("/link-batch/other-cache", test_other_cache);
     g_test_add_func("/link-batch/damaged", test_damaged);
     g_test_add_func("/link-batch/other-bytes-at-once", test_other_at_once);
     return g_test_run();

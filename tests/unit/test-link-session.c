@@ -208,6 +208,27 @@ test_window(void)
     g_thread_join(writer);
 }
 
+/* A stream that holds little does so also when nobody reads. */
+static void
+test_lean(void)
+{
+    g_autoptr(QmigLink) near = new_link(true, 20000, QMIG_CODEC_NONE);
+    g_autoptr(QmigLink) far = new_link(false, 20000, QMIG_CODEC_NONE);
+    QmigLinkOpen open = { .kind = QMIG_STREAM_MIGRATION };
+    QmigLinkStream *s = qmig_link_open(near, &open, NULL);
+    QmigLinkStats stats;
+
+    qmig_link_stream_hold_little(s);
+    join_sides(near, far, 0);
+    GThread *writer = g_thread_new("w", write_stream, s);
+    g_usleep(300000);
+    qmig_link_stats(near, &stats);
+    g_assert_cmpuint(stats.unconsumed, <=, 384 << 10);
+    QmigLinkStream *t = qmig_link_accept(far, NULL, NULL);
+    read_stream(t);
+    g_thread_join(writer);
+}
+
 /* Without a connection a session lives until its deadline, and says why it ended. */
 static void
 test_deadline(void)
@@ -297,6 +318,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/link/session/breaks", test_breaks);
     g_test_add_func("/link/session/window", test_window);
+    g_test_add_func("/link/session/lean", test_lean);
     g_test_add_func("/link/session/deadline", test_deadline);
     g_test_add_func("/link/session/silence", test_silence);
     g_test_add_func("/link/session/nonsense", test_nonsense);
