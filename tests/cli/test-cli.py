@@ -317,6 +317,9 @@ def parsed_proxy(path, args, where):
         pki = pathlib.Path(args[args.index("--tls-dir") + 1])
         if not pki.exists():
             Run("pki", "all", str(pki), "--host", "far.example").expect(0)
+    if any(word.startswith("guard:accepts=") for word in args):
+        Run(*args).expect(1, "vm1.accepts: ")   # the command before it was not to write it here
+        return
     if "--via" in args:
         args[args.index("--via") + 1] = "127.0.0.1:1"
         Run(*args).expect(3, "tcp:127.0.0.1:1: ")
