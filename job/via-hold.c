@@ -8,6 +8,7 @@
  *     longer than the user's downtime   1 ms                         a trickle: it drains
  *     less                              what is left of it           about what the link takes
  *     (nearly) nothing                  the user's                   the user's, step by step
+ *     (the end is far yet)              1 ms                         the user's
  *
  * The limit alone does not do: the source multiplies it by the rate it believes to have, and a guest
  * that dirties little at last has nothing left to send, with all of it still in the tunnel.
@@ -29,6 +30,9 @@ enum {
     LEAST_RATE = 32 << 20,
     FIRST_PASS_MS = 700,
     PACE_US = 95000,
+    RATED_US = 100000,
+    /* As long as more than that is to be copied nothing can end, and nothing has to be slowed. */
+    FAR_FROM_END_MS = 1500,
     /* A change too small to be worth a command. */
     LEAST_CHANGE_PERCENT = 10,
     DEFAULT_DOWNTIME_MS = 300,
@@ -117,12 +121,20 @@ users_rate(const QmigJob *job)
     return (uint64_t)MAX(qmig_json_int(job->source_params, "max-bandwidth", 0), 0);
 }
 
-/* Bytes of the stream that the link takes in a second, as the backlog's time tells. */
+/* Bytes of the stream that the link takes in a second: the most it was seen to take of late. What it
+ * takes while the source is slowed says little about it. */
 static uint64_t
 link_rate(QmigVia *via, uint64_t backlog, uint64_t backlog_ms)
 {
+    int64_t now = qmig_now_us();
+
+    if (now - via->rated_us > RATED_US) {
+        via->link_rate -= via->link_rate / 50;
+        via->rated_us = now;
+    }
     if (backlog_ms > 0 && backlog_ms != UINT64_MAX) {
-        via->link_rate = (uint64_t)((double)backlog * 1000 / (double)backlog_ms);
+        via->link_rate = MAX(via->link_rate,
+                             (uint64_t)((double)backlog * 1000 / (double)backlog_ms));
     }
     return via->link_rate;
 }
@@ -144,16 +156,20 @@ measure(QmigJob *job)
     QmigVia *via = job->via;
     uint64_t backlog_ms = qmig_via_is_dark(job) ? UINT64_MAX : qmig_via_backlog_ms(job);
 
-    /* How long it takes is not known yet. */
-    if (backlog_ms == 0 && qmig_near_backlog(via->near) > SOME_BYTES) {
+    uint64_t backlog = qmig_near_backlog(via->near);
+    uint64_t rate = link_rate(via, backlog, backlog_ms);
+
+    if (backlog_ms == 0 && backlog > SOME_BYTES) {
+        /* How long it takes is not known yet. */
         backlog_ms = UINT64_MAX;
+    } else if (backlog_ms != UINT64_MAX && rate > 0) {
+        backlog_ms = (uint64_t)((double)backlog * 1000 / (double)rate);
     }
 
     return (QmigViaFlow){ .user_ms = users_downtime_ms(job),
                           .user_rate = users_rate(job),
                           .backlog_ms = backlog_ms,
-                          .link_rate = link_rate(via, qmig_near_backlog(via->near),
-                                                 backlog_ms),
+                          .link_rate = rate,
                           .qemu_rate = (uint64_t)(job->info.mbps * 1e6 / 8) };
 }
 
@@ -233,6 +249,13 @@ tell_source(QmigJob *job, uint64_t limit_ms, uint64_t rate, GError **error)
     return true;
 }
 
+static bool
+is_far_from_end(const QmigJob *job, const QmigViaFlow *flow)
+{
+    return flow->link_rate > 0 && flow->backlog_ms != UINT64_MAX &&
+           job->info.remaining > flow->link_rate / 1000 * FAR_FROM_END_MS;
+}
+
 bool
 qmig_via_hold(QmigJob *job, GError **error)
 {
@@ -255,6 +278,9 @@ qmig_via_hold(QmigJob *job, GError **error)
         return true;
     }
     via->paced_us = qmig_now_us();
+    if (is_far_from_end(job, &flow)) {
+        return tell_source(job, HELD_MS, flow.user_rate, error);
+    }
     return tell_source(job, qmig_via_limit(&flow),
                        qmig_via_rate(&flow, (uint64_t)MAX(via->rate, 0)), error);
 }

@@ -39,6 +39,7 @@ struct QmigVia {
     int64_t held_us;  /* since when; 0 = it does not hold */
     int64_t held_sum_us;
     unsigned holds;
+    int64_t rated_us; /* when link_rate was let sink last */
     int64_t paced_us; /* when the source was given a rate last */
     int64_t drain_us; /* since when it is waited for before the end; 0 = not yet */
 };
