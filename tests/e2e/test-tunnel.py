@@ -20,6 +20,9 @@ import time
 import lib
 from lib import FULL, check, vm
 
+sys.path.insert(0, str(lib.TOP / "tests/lib"))
+import events  # noqa: E402  (the contract lives with what all tests share)
+
 VERSION = sys.argv[1]
 WORKLOAD = {"ws": "16M", "rate": 2000, "pattern": "part", "order": "hot", "content": "text"}
 BUSY_LINK = "100mbit"
@@ -204,10 +207,16 @@ def given_up():
         before = lib.settings(p.src)
         process = lib.start(*monitor_through(p), f"--via={far.at}", *secret(),
                             "--via-bandwidth=8MiB/s", "--via-deadline=3s")
-        lib.interrupt_when(process, lambda e: e.get("event") == "progress" and
-                           e["transferred"] > 4 << 20)
+        text = lib.interrupt_when(process, lambda e: e.get("event") == "progress" and
+                                  e["transferred"] > 4 << 20)
         far.process.send_signal(signal.SIGSTOP)
         done = lib.finish(process, timeout=90)
+        told = [json.loads(line) for line in (text + done.err).splitlines()
+                if line.startswith("{")]
+        wrong = [problem for event in told for problem in events.problems_of_event(event)]
+        check(not wrong, f"as docs/events.md says: {wrong}")
+        check([e["state"] for e in told if e["event"] == "tunnel"] == ["dark", "failed"],
+              "that the tunnel was dark, and given up, is told")
         lib.stayed_whole(p, done, 5, before)
         check(done.report()["tunnel"]["state"] == "failed", "the tunnel had been given up")
 
