@@ -89,10 +89,10 @@ class Meter:
 
     def _now(self):
         return {side.name: (cpu_seconds(side.pid), cpu_seconds(side.pid, self._vcpus[side.name]))
-                for side in (self._pair.src, self._pair.dst)}
+                for side in (self._pair.src, self._pair.dst) if side.alive()}
 
     def read(self):
-        """Of each side without its vCPU, of both vCPUs, and the bytes sent there and back."""
+        """Of each side that lives without its vCPU, of both vCPUs, and the bytes there and back."""
         now, wire = self._now(), self._pair.link.bytes_sent()
         cpu, vcpu = {}, 0.0
         for name, (whole, guest) in now.items():

@@ -60,7 +60,7 @@ class Far:
             text=True)
         self.said, self._up = "", threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
-        if not self._up.wait(START_S) or self.process.poll() is not None:
+        if not self._up.wait(START_S) or "listening" not in self.said:
             self.close()
             raise vm.VmError(f"qmig proxy --tunnel: {self.said}")
 
@@ -78,8 +78,11 @@ class Far:
         self.process.wait()
 
 
-def _run_near(command, limit_s):
-    """Run qmig; (exit code, or None when it was cut off; stdout, stderr, wall and CPU seconds)."""
+def _run_near(command, limit_s, before_end):
+    """
+    Run qmig; (exit code, or None when it was cut off; stdout, stderr, wall and CPU seconds).
+    @before_end is called before it is cut off.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         begin = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
@@ -94,6 +97,7 @@ def _run_near(command, limit_s):
             late = time.monotonic() - begin - limit_s
             if late > 0 and not asked_to_end:
                 asked_to_end = True
+                before_end()
                 process.send_signal(signal.SIGINT)
             if late > PATIENCE_S:
                 process.kill()
@@ -112,6 +116,7 @@ def by_via(pair, setting, mem_mib, limit_s, qmig, pki):
     if setting.tls:
         security = ((f"--tls-dir={pki.path()}",), (f"--via-tls-dir={pki.path()}",))
     far = Far(qmig, pair.link, security[0])
+    costs = {}
     try:
         meter = tunnel_run.Meter(pair)
         far_begin = tunnel_run.cpu_seconds(far.process.pid)
@@ -119,8 +124,10 @@ def by_via(pair, setting, mem_mib, limit_s, qmig, pki):
             [*pair.link.exec_prefix, qmig, "migrate", f"unix:{pair.src.qmp}",
              f"unix:{pair.dst.qmp}", f"--via={pair.link.dst_addr}:{PORT}", *security[1],
              *setting.options, "--downtime=300ms", "--keep-source", "--json",
-             "--progress=none", "--no-journal"], limit_s)
-        costs = meter.read()
+             "--progress=none", "--no-journal"], limit_s,
+            # The destination does not survive the undoing.
+            lambda: costs.update(meter.read()))
+        costs = costs or meter.read()
         costs["cpu"] |= {"near": near_cpu,
                          "far": tunnel_run.cpu_seconds(far.process.pid) - far_begin}
     finally:
