@@ -28,11 +28,12 @@ def is_postcopy(mode):
     return "postcopy-ram" in MODES[mode][0]
 
 
-def make_pair(version):
-    """Small, so that a migration takes seconds."""
+def make_pair(version, mode):
+    """Small, so that a migration takes seconds; post-copy shall have something to do."""
     qemu = lib.qemu(version)
     return lib.vm.Pair(qemu, accel=lib.accel(qemu), mem_mib=96, fill=0.4, content="used",
-                       workload={"ws": "16M", "rate": 400, "content": "random"})
+                       workload={"ws": "16M", "rate": 1500 if is_postcopy(mode) else 400,
+                                 "content": "random"})
 
 
 def status(side):
@@ -175,7 +176,7 @@ def migrate(version, mode, at, kind, seconds, suspended):
     Return: what there is to tell.
     """
     when = PLACES[at] if at in PLACES else at * reference(version, mode)
-    with make_pair(version) as p:
+    with make_pair(version, mode) as p:
         p.wait_ticking("src")
         destination = f"unix:{p.dir}/first.sock"
         witness = Witness(p)
@@ -198,7 +199,7 @@ def migrate(version, mode, at, kind, seconds, suspended):
 def reference(version, mode):
     """Seconds of one that nothing disturbs."""
     if (version, mode) not in _references:
-        with make_pair(version) as p:
+        with make_pair(version, mode) as p:
             p.wait_ticking("src")
             destination = f"unix:{p.dir}/first.sock"
             with Ends(p.dir, destination) as ends:
@@ -229,7 +230,7 @@ def _recover(p):
 
 def killed(version, who, mode):
     """kill -9 of an end: the guest goes on on the source, or post-copy goes on by a new tunnel."""
-    with make_pair(version) as p:
+    with make_pair(version, mode) as p:
         p.wait_ticking("src")
         destination = f"unix:{p.dir}/first.sock"
         witness = Witness(p)

@@ -61,9 +61,9 @@ MODES = {mode.name: mode for mode in (
 
 
 def make_pair(mode, link=None):
-    """Small, so that a case takes seconds."""
+    """Small, so that a case takes seconds; post-copy shall have something to do."""
     qemu = lib.qemu(VERSION)
-    workload = {"ws": "16M", "rate": 400, "content": "random"}
+    workload = {"ws": "16M", "rate": 1500 if mode.postcopy else 400, "content": "random"}
     more = {}
     if mode.disk:
         if not shutil.which("qemu-img"):
