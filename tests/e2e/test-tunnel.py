@@ -268,7 +268,8 @@ def busy():
 
 
 INSECURE = ("--insecure",)
-POSTCOPY = ("--postcopy-after-precopy",)
+# So slow that precopy does not end before somebody has looked.
+POSTCOPY = ("--postcopy-after-precopy", "--bandwidth=20MiB/s", "--downtime=1ms")
 TESTS = [
     ("over TLS, RAM equal", through()),
     ("in the clear, the monitor through it, RAM equal",
