@@ -122,7 +122,7 @@ struct QmigLink {
     bool freeing;
 };
 
-/* link.c; all with the lock held. */
+/* link.c and link-session.c; all with the lock held. */
 void link_fail_locked(QmigLink *link, GError *error);
 /* A sequenced frame came, decompressed. Takes @buf. false: @error says what is wrong with it. */
 bool link_arrived(QmigLink *link, const QmigFrameHead *head, QmigBuf *buf,
@@ -131,6 +131,11 @@ bool link_arrived(QmigLink *link, const QmigFrameHead *head, QmigBuf *buf,
 bool link_wants(QmigLink *link, const QmigFrameHead *head);
 bool link_take_ack(QmigLink *link, const QmigBuf *payload, GError **error);
 void frame_unref(Frame *f);
+bool link_is_over(const QmigLink *link);
+void link_wake_all(QmigLink *link);
+void link_stream_destroy(QmigLinkStream *s);
+/* Of the monotonic clock. */
+void link_init_cond(pthread_cond_t *cond);
 /* Does the guest change hosts, as this side knows? */
 bool link_is_critical_here(const QmigLink *link);
 

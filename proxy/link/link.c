@@ -45,23 +45,15 @@ enum {
     LEAN_MIN = 384 << 10,
     LEAN_FRAME = 68 << 10,
     LEAN_US = 20000,
+    /* Of other streams of a migration. */
+    SPARE_MIN = 2 << 20,
+    SPARE_US = 50000,
 };
 
 /* Of one session, bytes: what a peer can make us hold, whatever it opens. */
 static const uint64_t held_max = UINT64_C(1) << 30;
 
 /* ---- streams ------------------------------------------------------------------------------ */
-
-static void
-init_cond(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-}
 
 static QmigLinkStream *
 new_stream(QmigLink *link, uint16_t id)
@@ -73,14 +65,14 @@ new_stream(QmigLink *link, uint16_t id)
     g_queue_init(&s->unacked);
     g_queue_init(&s->ready);
     s->early = g_sequence_new(arrived_free);
-    init_cond(&s->arrived);
+    link_init_cond(&s->arrived);
     link->streams[id - 1] = s;
     link->n_streams = MAX(link->n_streams, id);
     return s;
 }
 
-static void
-destroy_stream(QmigLinkStream *s)
+void
+link_stream_destroy(QmigLinkStream *s)
 {
     for (GList *l = s->unacked.head; l != NULL; l = l->next) {
         frame_unref(l->data);
@@ -92,8 +84,8 @@ destroy_stream(QmigLinkStream *s)
     g_free(s);
 }
 
-static bool
-is_over(const QmigLink *link)
+bool
+link_is_over(const QmigLink *link)
 {
     return link->state == QMIG_LINK_FAILED || link->state == QMIG_LINK_CLOSED;
 }
@@ -108,8 +100,8 @@ set_over(const QmigLink *link, GError **error)
     return qmig_set_error(error, QMIG_ERROR_CLOSED, "the tunnel's session has ended");
 }
 
-static void
-wake_all(QmigLink *link)
+void
+link_wake_all(QmigLink *link)
 {
     pthread_cond_broadcast(&link->work);
     pthread_cond_broadcast(&link->room);
@@ -125,14 +117,14 @@ wake_all(QmigLink *link)
 void
 link_fail_locked(QmigLink *link, GError *error)
 {
-    if (is_over(link)) {
+    if (link_is_over(link)) {
         g_error_free(error);
         return;
     }
     link->state = QMIG_LINK_FAILED;
     link->error = error;
     link_drop_wires(link);
-    wake_all(link);
+    link_wake_all(link);
 }
 
 /* ---- writing ------------------------------------------------------------------------------ */
@@ -164,12 +156,15 @@ window_of(const QmigLinkStream *s)
 {
     const QmigLink *link = s->link;
 
-    if (!s->lean) {
+    double spare = s->lean ? LEAN_US : SPARE_US, least = s->lean ? LEAN_MIN : SPARE_MIN;
+
+    if (s->open.kind != QMIG_STREAM_MIGRATION) {
         return link->config.agreed.window;
     }
-    /* What the link carries in a round trip, and some to spare. */
-    double busy = link->goodput * ((double)link->rtt_us + LEAN_US) / 1e6;
-    return (uint64_t)CLAMP(busy, (double)LEAN_MIN, (double)link->config.agreed.window);
+    /* What the link carries in a round trip, and some to spare: more would only be time that
+       passes before QEMU knows how fast the link is. */
+    double busy = link->goodput * ((double)link->rtt_us + spare) / 1e6;
+    return (uint64_t)CLAMP(busy, least, (double)link->config.agreed.window);
 }
 
 /* May another frame of @s join the queue? */
@@ -189,10 +184,10 @@ wait_room(QmigLinkStream *s, uint32_t len, GError **error)
 {
     QmigLink *link = s->link;
 
-    while (!is_over(link) && !s->interrupted && !has_room(s, len)) {
+    while (!link_is_over(link) && !s->interrupted && !has_room(s, len)) {
         pthread_cond_wait(&link->room, &link->lock);
     }
-    if (is_over(link)) {
+    if (link_is_over(link)) {
         return set_over(link, error);
     }
     return !s->interrupted ||
@@ -226,9 +221,9 @@ qmig_link_stream_write(QmigLinkStream *s, QmigFrameType type, QmigBuf *buf,
     bool waits = type == QMIG_FRAME_DATA || type == QMIG_FRAME_BATCH;
 
     pthread_mutex_lock(&link->lock);
-    bool ok = waits           ? wait_room(s, buf != NULL ? buf->len : 0, error)
-              : is_over(link) ? set_over(link, error)
-                              : true;
+    bool ok = waits                ? wait_room(s, buf != NULL ? buf->len : 0, error)
+              : link_is_over(link) ? set_over(link, error)
+                                   : true;
     if (ok && !s->reset_sent && (!s->end_sent || type == QMIG_FRAME_RESET)) {
         s->end_sent = !waits;
         s->reset_sent = type == QMIG_FRAME_RESET;
@@ -279,7 +274,7 @@ qmig_link_open(QmigLink *link, const QmigLinkOpen *open, GError **error)
     QmigLinkStream *s = NULL;
 
     pthread_mutex_lock(&link->lock);
-    if (is_over(link)) {
+    if (link_is_over(link)) {
         set_over(link, error);
     } else if (link->n_streams == STREAMS_MAX) {
         qmig_set_error(error, QMIG_ERROR_LIMIT,
@@ -514,7 +509,7 @@ qmig_link_stream_read(QmigLinkStream *s, QmigFrameType *type, QmigBuf **buf,
     consume(s);
     /* What came before the session failed is not given out any more: nobody may act upon a
        stream whose end will not come. */
-    while (!is_over(link) && !s->interrupted &&
+    while (!link_is_over(link) && !s->interrupted &&
            (a = g_queue_pop_head(&s->ready)) == NULL) {
         pthread_cond_wait(&s->arrived, &link->lock);
     }
@@ -526,7 +521,7 @@ qmig_link_stream_read(QmigLinkStream *s, QmigFrameType *type, QmigBuf **buf,
         if (*type == QMIG_FRAME_END || *type == QMIG_FRAME_RESET) {
             consume(s);
         }
-    } else if (is_over(link)) {
+    } else if (link_is_over(link)) {
         ok = set_over(link, error);
     } else {
         ok = qmig_set_error(error, QMIG_ERROR_CANCELLED, "the stream has been left");
@@ -542,10 +537,10 @@ qmig_link_stream_wait(QmigLinkStream *s, GError **error)
     bool ok = true;
 
     pthread_mutex_lock(&link->lock);
-    while (!is_over(link) && !s->interrupted && g_queue_is_empty(&s->ready)) {
+    while (!link_is_over(link) && !s->interrupted && g_queue_is_empty(&s->ready)) {
         pthread_cond_wait(&s->arrived, &link->lock);
     }
-    if (is_over(link)) {
+    if (link_is_over(link)) {
         ok = set_over(link, error);
     } else if (g_queue_is_empty(&s->ready)) {
         ok = qmig_set_error(error, QMIG_ERROR_CANCELLED, "the stream has been left");
@@ -560,11 +555,11 @@ qmig_link_accept(QmigLink *link, const QmigCancel *cancel, GError **error)
     QmigLinkStream *s = NULL;
 
     pthread_mutex_lock(&link->lock);
-    while (!is_over(link) && !qmig_cancel_is_raised(cancel) &&
+    while (!link_is_over(link) && !qmig_cancel_is_raised(cancel) &&
            (s = g_queue_pop_head(&link->accepted)) == NULL) {
         link_wait_until(&link->opened, &link->lock, qmig_now_us() + 200 * 1000);
     }
-    if (s == NULL && is_over(link)) {
+    if (s == NULL && link_is_over(link)) {
         set_over(link, error);
     } else if (s == NULL) {
         qmig_set_error(error, QMIG_ERROR_CANCELLED, "cancelled");
@@ -605,224 +600,4 @@ qmig_link_stream_free(QmigLinkStream *s)
         arrived_free(a);
     }
     pthread_mutex_unlock(&s->link->lock);
-}
-
-/* ---- the session -------------------------------------------------------------------------- */
-
-static void
-init_chooser(QmigLink *link)
-{
-    static const uint8_t codecs[] = { [QMIG_CODEC_NONE] = QMIG_FRAME_PLAIN,
-                                      [QMIG_CODEC_LZ4] = QMIG_FRAME_LZ4,
-                                      [QMIG_CODEC_ZSTD] = QMIG_FRAME_ZSTD };
-    QmigChoice fixed = { codecs[link->config.codec], link->config.level };
-
-    qmig_chooser_init(&link->chooser,
-                      link->config.codec != QMIG_CODEC_AUTO ? &fixed : NULL);
-}
-
-QmigLink *
-qmig_link_new(const QmigLinkConfig *config)
-{
-    QmigLink *link = g_new0(QmigLink, 1);
-
-    link->config = *config;
-    pthread_mutex_init(&link->lock, NULL);
-    init_cond(&link->work);
-    init_cond(&link->room);
-    init_cond(&link->opened);
-    init_cond(&link->clock_tick);
-    g_queue_init(&link->accepted);
-    g_queue_init(&link->queues[0]);
-    g_queue_init(&link->queues[1]);
-    link->state = QMIG_LINK_DARK;
-    link->dark_since = qmig_now_us();
-    init_chooser(link);
-    link->clock = g_thread_new("qmig-link-clock", link_clock_thread, link);
-    return link;
-}
-
-void
-qmig_link_free(QmigLink *link)
-{
-    if (link == NULL) {
-        return;
-    }
-    pthread_mutex_lock(&link->lock);
-    link->freeing = true;
-    if (!is_over(link)) {
-        link->state = QMIG_LINK_CLOSED;
-    }
-    link_drop_wires(link);
-    wake_all(link);
-    while (link->threads > 0) {
-        pthread_cond_wait(&link->room, &link->lock);
-    }
-    pthread_mutex_unlock(&link->lock);
-    g_thread_join(link->clock);
-    for (unsigned i = 0; i < link->n_streams; i++) {
-        if (link->streams[i] != NULL) {
-            destroy_stream(link->streams[i]);
-        }
-    }
-    g_queue_clear(&link->accepted);
-    g_queue_clear(&link->queues[0]);
-    g_queue_clear(&link->queues[1]);
-    g_clear_error(&link->error);
-    pthread_cond_destroy(&link->work);
-    pthread_cond_destroy(&link->room);
-    pthread_cond_destroy(&link->opened);
-    pthread_cond_destroy(&link->clock_tick);
-    pthread_mutex_destroy(&link->lock);
-    g_free(link);
-}
-
-QmigLinkState
-qmig_link_state(QmigLink *link)
-{
-    pthread_mutex_lock(&link->lock);
-    QmigLinkState state = link->state;
-    pthread_mutex_unlock(&link->lock);
-    return state;
-}
-
-GError *
-qmig_link_error(QmigLink *link)
-{
-    pthread_mutex_lock(&link->lock);
-    GError *copy = link->error != NULL ? g_error_copy(link->error) : NULL;
-    pthread_mutex_unlock(&link->lock);
-    return copy;
-}
-
-void
-qmig_link_fail(QmigLink *link, GError *error)
-{
-    pthread_mutex_lock(&link->lock);
-    link_fail_locked(link, error);
-    pthread_mutex_unlock(&link->lock);
-    link->config.changed(link->config.data);
-}
-
-static bool
-all_consumed(const QmigLink *link)
-{
-    for (unsigned i = 0; i < link->n_streams; i++) {
-        if (link->streams[i] != NULL && link->streams[i]->unacked.length > 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool
-bye_is_said(const QmigLink *link)
-{
-    return is_over(link) || link->n_wires == 0;
-}
-
-/* With the lock held. */
-static void
-say_bye(QmigLink *link, QmigDeadline deadline)
-{
-    link->bye_due = true;
-    pthread_cond_broadcast(&link->work);
-    while (!bye_is_said(link) && qmig_now_us() < deadline) {
-        link_wait_until(&link->room, &link->lock, deadline);
-    }
-}
-
-bool
-qmig_link_close(QmigLink *link, QmigDeadline deadline)
-{
-    pthread_mutex_lock(&link->lock);
-    while (!is_over(link) && !all_consumed(link) && qmig_now_us() < deadline) {
-        link_wait_until(&link->room, &link->lock, deadline);
-    }
-    bool ok = all_consumed(link) && !is_over(link);
-    if (ok) {
-        say_bye(link, deadline);
-    }
-    pthread_mutex_unlock(&link->lock);
-    return ok;
-}
-
-void
-qmig_link_give_up(QmigLink *link, QmigDeadline deadline)
-{
-    pthread_mutex_lock(&link->lock);
-    if (!is_over(link) && !link->bye_due) {
-        link->gives_up = true;
-        say_bye(link, deadline);
-    }
-    pthread_mutex_unlock(&link->lock);
-}
-
-void
-qmig_link_set_critical(QmigLink *link, bool critical)
-{
-    pthread_mutex_lock(&link->lock);
-    link->critical = critical;
-    pthread_cond_broadcast(&link->work);
-    pthread_mutex_unlock(&link->lock);
-}
-
-void
-qmig_link_stream_hold_little(QmigLinkStream *s)
-{
-    pthread_mutex_lock(&s->link->lock);
-    s->lean = true;
-    pthread_mutex_unlock(&s->link->lock);
-}
-
-void
-qmig_link_stream_set_critical(QmigLinkStream *s)
-{
-    pthread_mutex_lock(&s->link->lock);
-    s->critical = true;
-    pthread_cond_broadcast(&s->link->work);
-    pthread_mutex_unlock(&s->link->lock);
-}
-
-bool
-link_is_critical_here(const QmigLink *link)
-{
-    bool critical = link->critical;
-
-    for (unsigned i = 0; i < link->n_streams && !critical; i++) {
-        const QmigLinkStream *s = link->streams[i];
-        critical = s != NULL && s->critical && !s->freed;
-    }
-    return critical;
-}
-
-bool
-qmig_link_is_critical(QmigLink *link)
-{
-    pthread_mutex_lock(&link->lock);
-    bool critical = link->peer_critical;
-    pthread_mutex_unlock(&link->lock);
-    return critical;
-}
-
-/* A limit holds us up as a slow wire does: few bytes pay. With the lock held. */
-void
-link_heed_limit(QmigLink *link)
-{
-    double limit = (double)link->rate_limit;
-
-    if (limit > 0 && (link->chooser.rate <= 0 || link->chooser.rate > limit)) {
-        link->chooser.rate = limit;
-    }
-}
-
-void
-qmig_link_set_rate(QmigLink *link, uint64_t bytes_per_s)
-{
-    pthread_mutex_lock(&link->lock);
-    link->rate_limit = bytes_per_s;
-    link->send_at = 0;
-    link_heed_limit(link);
-    pthread_cond_broadcast(&link->work);
-    pthread_mutex_unlock(&link->lock);
 }

@@ -121,6 +121,8 @@ bool qmig_link_stream_write(QmigLinkStream *stream, QmigFrameType type, QmigBuf 
 
 /* Bytes a second the wire takes; 0: it never was what held us up. */
 uint64_t qmig_link_stream_rate(QmigLinkStream *stream);
+/* Payload bytes a second that are consumed over there, as of late; 0: not known. */
+uint64_t qmig_link_stream_goodput(QmigLinkStream *stream);
 /**
  * qmig_link_stream_hold_little() - no more under way than keeps the link busy
  *

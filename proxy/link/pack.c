@@ -7,79 +7,28 @@
  * Pages are copied into slots before the lock is taken, and out of them after it is given back:
  * the lock is held for moving some 64 items from list to list.
  */
-#include "proxy/link/pack.h"
+#include "proxy/link/pack-priv.h"
 
-#include "proxy/link/pending.h"
-#include "proxy/link/press.h"
-#include "stream/decoder.h"
-#include "stream/encoder.h"
 #include "util/error.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 enum {
     PENDING_DEFAULT = 32 << 20,
-    PENDING_MIN = 1 << 20,
     POSTCOPY_PENDING =
         128 << 10,           /* what a break finds here is not the source's any more */
-    GROUP = 64,              /* items that change hands at once */
     GROUP_BYTES = 512 << 10, /* or bytes */
     BATCH_BYTES = 256 << 10, /* a batch that has so many is sent */
-    BATCH_ITEMS = 1024,      /* or stands for so many things */
     POSTCOPY_BATCH_BYTES = 64 << 10, /* a page that is asked for waits behind one */
     CHUNK = 64 << 10,                /* of bytes that are no pages */
     READ_MIN = 64 << 10,             /* read at once, as far as it is there */
-    REQUEST_PAGES_MAX = 64,          /* of one request */
 };
 
 G_STATIC_ASSERT(BATCH_ITEMS + 2 * GROUP < QMIG_PENDING_SPARE);
-
-struct QmigPack {
-    uint64_t pending_max;
-    gint effort;    /* atomic; QmigPackEffort */
-    gint switching; /* atomic */
-
-    /* The putter's. */
-    QmigDecoder *decoder;
-    QmigEncoder *encoder; /* for what is between the pages */
-    bool raw;             /* the decoder is out of work */
-    bool in_ram;          /* inside a RAM section, where pages may stand */
-    bool ram_section;     /* the section that goes on is RAM */
-    bool may_overtake;    /* ADVISE: no page of any block is larger than the target's */
-    const struct qmig_block *last_block; /* of the page put last */
-    GByteArray *unread; /* put, and in no event yet: a part of a record */
-    uint64_t total;     /* bytes put */
-    uint32_t fresh[GROUP];
-    size_t n_fresh, fresh_bytes;
-    struct {
-        uint32_t item[GROUP];
-        size_t n;
-    } stock[2];           /* unused items without and with a slot */
-    uint32_t chunk;       /* being read into; NONE */
-    size_t chunk_used;    /* bytes */
-    uint8_t *copied_from; /* owned (nullable): to be read into when there is no chunk */
-
-    /* The taker's. */
-    QmigPress *press;
-    uint32_t taken[BATCH_ITEMS];
-    size_t n_taken;
-    size_t ops_bound; /* bytes of ops they become at most */
-
-    pthread_mutex_t lock; /* guards what follows */
-    QmigPending *pending;
-    GPtrArray *blocks; /* const struct qmig_block, borrowed from the decoder */
-    const struct qmig_block *requested; /* block of the last request */
-    bool finished, postcopy;
-    bool taker_waits, putter_waits;
-    uint64_t bytes_in, bytes_done; /* put; in batches */
-    QmigPackCounts counts;         /* copy of the taker's */
-    int data_fd, room_fd;          /* eventfd: something came for one who waits */
-};
 
 static int
 new_eventfd(void)
@@ -99,6 +48,7 @@ qmig_pack_new(const QmigPackConfig *config, GError **error)
 
     p->pending_max = config->pending_max != 0 ? config->pending_max : PENDING_DEFAULT;
     p->pending_max = MAX(p->pending_max, PENDING_MIN);
+    p->hold_max = p->pending_max;
     p->effort = QMIG_PACK_SMALL;
     p->chunk = QMIG_PENDING_NONE;
     p->decoder = qmig_decoder_new();
@@ -169,7 +119,7 @@ wait_for(QmigPack *p, bool *waits, int fd, const QmigCancel *cancel, GError **er
 static bool
 is_full(const QmigPack *p)
 {
-    uint64_t max = p->postcopy ? POSTCOPY_PENDING : p->pending_max;
+    uint64_t max = p->postcopy ? POSTCOPY_PENDING : p->hold_max;
 
     return qmig_pending_weight(p->pending) >= max ||
            qmig_pending_count(p->pending) >= QMIG_PENDING_ITEMS;
@@ -723,82 +673,4 @@ qmig_pack_take(QmigPack *p, uint8_t *buf, size_t size, const QmigCancel *cancel,
     release(p);
     pthread_mutex_unlock(&p->lock);
     return (ssize_t)used;
-}
-
-/* ---- from other threads ----------------------------------------------------------------- */
-
-void
-qmig_pack_set_effort(QmigPack *p, QmigPackEffort effort)
-{
-    g_atomic_int_set(&p->effort, (gint)effort);
-}
-
-static const struct qmig_block *
-find_block(const QmigPack *p, const char *name)
-{
-    for (guint i = 0; i < p->blocks->len; i++) {
-        const struct qmig_block *block = g_ptr_array_index(p->blocks, i);
-
-        if (strcmp(block->name, name) == 0) {
-            return block;
-        }
-    }
-    return NULL;
-}
-
-void
-qmig_pack_request(QmigPack *p, const char *block, uint64_t offset, uint64_t length)
-{
-    const struct qmig_block *b;
-
-    pthread_mutex_lock(&p->lock);
-    if (block != NULL && block[0] != '\0') {
-        p->requested = find_block(p, block);
-    }
-    b = p->requested;
-    if (b != NULL && offset < b->used_length) {
-        uint64_t n = MIN((length + b->page_size - 1) / b->page_size, REQUEST_PAGES_MAX);
-
-        for (uint64_t i = 0; i < n; i++) {
-            qmig_pending_request(p->pending, b, offset + i * b->page_size);
-        }
-    }
-    pthread_mutex_unlock(&p->lock);
-}
-
-bool
-qmig_pack_is_switching(QmigPack *p)
-{
-    return g_atomic_int_get(&p->switching) != 0;
-}
-
-bool
-qmig_pack_is_postcopy(QmigPack *p)
-{
-    pthread_mutex_lock(&p->lock);
-    bool postcopy = p->postcopy;
-    pthread_mutex_unlock(&p->lock);
-    return postcopy;
-}
-
-uint64_t
-qmig_pack_pending(QmigPack *p)
-{
-    QmigPendingCounts counts;
-    uint64_t n;
-
-    pthread_mutex_lock(&p->lock);
-    qmig_pending_count_up(p->pending, &counts);
-    n = p->bytes_in - p->bytes_done - counts.replaced_bytes;
-    pthread_mutex_unlock(&p->lock);
-    return n;
-}
-
-void
-qmig_pack_count(QmigPack *p, QmigPackCounts *counts)
-{
-    pthread_mutex_lock(&p->lock);
-    *counts = p->counts;
-    counts->bytes_in = p->bytes_in;
-    pthread_mutex_unlock(&p->lock);
 }

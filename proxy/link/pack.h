@@ -88,6 +88,9 @@ void qmig_pack_request(QmigPack *p, const char *block, uint64_t offset, uint64_t
 /* The guest changes sides: the last pass over memory, or post-copy, has begun. Threads: any. */
 bool qmig_pack_is_switching(QmigPack *p);
 
+/* How many bytes may wait from now on: within 1 MiB and pending_max. Threads: any. */
+void qmig_pack_hold(QmigPack *p, uint64_t bytes);
+
 /* In post-copy. Threads: any. */
 bool qmig_pack_is_postcopy(QmigPack *p);
 

@@ -14,6 +14,9 @@ enum {
     PIECE = 256 << 10,
     /* After nobody read any more: for its last words. */
     LAST_WORDS_MS = 3000,
+    /* Pages wait no longer, that QEMU may know how fast the link is; newer ones replace them
+       meanwhile. */
+    PENDING_MS = 50,
     /* Bytes/s of a wire that is slower than the search for deltas and references. */
     SMALL_BELOW = 400 << 20,
 };
@@ -174,6 +177,8 @@ set_effort(QmigPump *p)
 {
     uint64_t rate = qmig_link_stream_rate(p->config.stream);
 
+    qmig_pack_hold(p->config.pack,
+                   qmig_link_stream_goodput(p->config.stream) * PENDING_MS / 1000);
     qmig_pack_set_effort(p->config.pack, rate > 0 && rate < SMALL_BELOW ? QMIG_PACK_SMALL
                                                                         : QMIG_PACK_FAST);
 }
