@@ -164,7 +164,7 @@ window_of(const QmigLinkStream *s)
     /* What the link carries in a round trip, and some to spare: more would only be time that
        passes before QEMU knows how fast the link is. */
     double busy = link->goodput * ((double)link->rtt_us + spare) / 1e6;
-    return (uint64_t)CLAMP(busy, least, (double)link->config.agreed.window);
+    return MIN((uint64_t)MAX(busy, least), link->config.agreed.window);
 }
 
 /* May another frame of @s join the queue? */
