@@ -517,24 +517,24 @@ admit_new(QmigFar *far, QmigWire *wire, const QmigHello *hello, QmigDeadline dea
         return refuse(wire, QMIG_REFUSED_VERSION, reason, deadline, error);
     }
     replace_dark(far, hello->name);
-    pthread_mutex_lock(&far->lock);
-    bool leaving = far->leaving, full = count_sessions(far) >= far->config.sessions_max;
-    pthread_mutex_unlock(&far->lock);
-    if (leaving || full) {
-        return refuse(wire, leaving ? QMIG_REFUSED_LEAVING : QMIG_REFUSED_FULL,
-                      leaving ? "this far end is about to end" : "too many sessions",
-                      deadline, error);
-    }
     if (!fill_random(agreed.id, sizeof agreed.id) ||
         !fill_random(agreed.secret, sizeof agreed.secret)) {
         return refuse(wire, QMIG_REFUSED_FULL, "no random numbers", deadline, error);
     }
     /* The session stands before the near side can come with its second connection. */
-    Session *s = new_session(far, &agreed, hello);
     pthread_mutex_lock(&far->lock);
-    g_ptr_array_add(far->sessions, s);
-    qmig_link_set_rate(s->link, far->rate);
+    bool leaving = far->leaving, full = count_sessions(far) >= far->config.sessions_max;
+    Session *s = leaving || full ? NULL : new_session(far, &agreed, hello);
+    if (s != NULL) {
+        g_ptr_array_add(far->sessions, s);
+        qmig_link_set_rate(s->link, far->rate);
+    }
     pthread_mutex_unlock(&far->lock);
+    if (s == NULL) {
+        return refuse(wire, leaving ? QMIG_REFUSED_LEAVING : QMIG_REFUSED_FULL,
+                      leaving ? "this far end is about to end" : "too many sessions",
+                      deadline, error);
+    }
     size_t len = qmig_welcome_write(&agreed, payload);
     bool ok = answer(wire, QMIG_FRAME_WELCOME, payload, len, deadline, error);
     if (ok) {
