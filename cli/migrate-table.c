@@ -433,7 +433,7 @@ static const CliOption table[] = {
           "from 1 to 19." },
     { "via-cache", CLI_TEXT, CLI_GROUP_TUNNEL, .arg = "SIZE",
       .field = CLI_FIELD(via_cache), .needs = "via", .why = "it is for the tunnel",
-      .help = "pages kept on both sides (default: 256M)",
+      .help = "pages kept on both sides (default: 1G)",
       .text =
           "Memory, in this process and at the far end, in which pages are kept that were sent: "
           "of a page that comes again only what has changed travels, of one that is like "

@@ -14,9 +14,9 @@ static const struct {
 };
 
 /* A measured value counts so much against those before it. */
-static const double weight = 0.1;
+static const double weight = 0.05;
 /* Two throughputs this near are the same: the cheaper choice is taken. */
-static const double enough = 0.97;
+static const double enough = 0.9;
 /* Every so many frames a neighbour of the best is tried, to know how it would do now. */
 enum { EXPLORE_EVERY = 48 };
 

@@ -61,6 +61,13 @@ take_back(QmigLink *link, LinkWire *w)
     }
 }
 
+/* Half of the processors are for those who make what is compressed, QEMU before all. */
+static unsigned
+compressing_threads(const QmigLink *link)
+{
+    return CLAMP(link->n_wires, 1, MAX(g_get_num_processors() / 2, 1));
+}
+
 /* With the lock held. */
 static void
 drop(LinkWire *w)
@@ -75,7 +82,7 @@ drop(LinkWire *w)
     link->wires[w->index] = NULL;
     link->n_wires--;
     link->breaks += link->state == QMIG_LINK_UP;
-    link->chooser.threads = MAX(link->n_wires, 1);
+    link->chooser.threads = compressing_threads(link);
     take_back(link, w);
     if (link->n_wires == 0 && link->state == QMIG_LINK_UP) {
         link->state = QMIG_LINK_DARK;
@@ -520,7 +527,7 @@ qmig_link_attach(QmigLink *link, QmigWire *wire, unsigned index)
     link->wires[index] = w;
     link->n_wires++;
     link->threads += 2;
-    link->chooser.threads = link->n_wires;
+    link->chooser.threads = compressing_threads(link);
     if (link->state == QMIG_LINK_DARK) {
         link->state = QMIG_LINK_UP;
         link->dark_us += (uint64_t)(qmig_now_us() - link->dark_since);
