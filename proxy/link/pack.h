@@ -26,7 +26,8 @@ typedef struct {
 
 typedef enum {
     QMIG_PACK_FAST, /* pages as they are, but empty ones: the link is faster than we are */
-    QMIG_PACK_SMALL, /* as few bytes as can be; the default */
+    QMIG_PACK_MIDDLE, /* pages are kept when they come again: memory for those alone */
+    QMIG_PACK_SMALL,  /* as few bytes as can be; the default */
 } QmigPackEffort;
 
 /* The least room for a batch, bytes. */

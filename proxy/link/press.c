@@ -21,10 +21,14 @@ enum {
     DELTA_SHARE = 2,
     /* Bytes from one word to the next, and some: structures repeat themselves. */
     SAMPLE = 200,
+    /* Of one block: 1 TiB of 4 KiB pages. */
+    SENT_PAGES_MAX = 1 << 28,
 };
 
 struct QmigPress {
     QmigPageCache *cache;
+    GPtrArray
+        *sent; /* of each block: a bit for each page that has been sent; (nullable) */
     QmigPageIndex *index; /* made when the cache's size in pages is known */
     QmigWriter ops;
     QmigBatchPlace place;
@@ -47,6 +51,7 @@ qmig_press_new(uint64_t cache_size, GError **error)
 {
     g_autoptr(QmigPress) s = g_new0(QmigPress, 1);
 
+    s->sent = g_ptr_array_new_with_free_func(g_free);
     s->ops = qmig_writer(s->ops_storage, sizeof s->ops_storage);
     s->cache = qmig_page_cache_new(cache_size, error);
     return s->cache != NULL ? g_steal_pointer(&s) : NULL;
@@ -58,6 +63,7 @@ qmig_press_free(QmigPress *s)
     if (s != NULL) {
         qmig_page_cache_free(s->cache);
         qmig_page_index_free(s->index);
+        g_ptr_array_unref(s->sent);
         g_free(s);
     }
 }
@@ -115,6 +121,8 @@ add_block(QmigPress *s, const QmigPendingItem *item, GError **error)
 
     memcpy(op.name, block->name, block->name_length);
     add_op(s, item, &op, NULL, 0);
+    uint64_t pages = block->used_length / block->page_size + 1;
+    g_ptr_array_add(s->sent, pages <= SENT_PAGES_MAX ? g_malloc0(pages / 8 + 1) : NULL);
     if (!qmig_page_cache_add_block(s->cache, block->page_size, block->used_length)) {
         return qmig_set_error(error, QMIG_ERROR_LIMIT,
                               "tunnel: RAM block \"%s\": one too many, or its pages have "
@@ -231,6 +239,22 @@ add_small(QmigPress *s, const QmigPendingItem *item, QmigBatchOp *op)
     }
 }
 
+/* Has the page been sent before? Now it has. */
+static bool
+was_sent(QmigPress *s, const QmigBatchOp *op)
+{
+    uint8_t *bits = op->block < s->sent->len ? g_ptr_array_index(s->sent, op->block)
+                                             : NULL;
+    uint8_t bit = (uint8_t)(1u << op->page % 8);
+
+    if (bits == NULL) {
+        return true;
+    }
+    bool before = (bits[op->page / 8] & bit) != 0;
+    bits[op->page / 8] |= bit;
+    return before;
+}
+
 static void
 add_page(QmigPress *s, const QmigPendingItem *item, QmigPackEffort effort)
 {
@@ -256,7 +280,8 @@ add_page(QmigPress *s, const QmigPendingItem *item, QmigPackEffort effort)
         if (qmig_is_zero(item->data, item->length)) {
             op.code = QMIG_BATCH_EMPTY;
             add_op(s, item, &op, NULL, 0);
-        } else if (effort == QMIG_PACK_FAST || s->index == NULL) {
+        } else if ((!was_sent(s, &op) && effort == QMIG_PACK_MIDDLE) ||
+                   effort == QMIG_PACK_FAST || s->index == NULL) {
             op.code = QMIG_BATCH_LITERAL;
             add_op(s, item, &op, item->data, item->length);
         } else {

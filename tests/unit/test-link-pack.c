@@ -502,6 +502,29 @@ put_and_carry(Tunnel *t, GByteArray *piece)
     g_byte_array_set_size(piece, 0);
 }
 
+/* Middle: a page is kept when it comes again. */
+static void
+test_kept_when_it_returns(void)
+{
+    static const unsigned codes[] = { QMIG_BATCH_LITERAL, QMIG_BATCH_PAGE,
+                                      QMIG_BATCH_DELTA };
+    g_autoptr(GByteArray) piece = g_byte_array_new();
+    g_autoptr(Tunnel) t = tunnel_new(CACHE, 0);
+    uint8_t page[PAGE];
+
+    fill(page, 5);
+    qmig_pack_set_effort(t->pack, QMIG_PACK_MIDDLE);
+    put_ram_head(piece, false);
+    begin_part(piece);
+    for (unsigned i = 0; i < G_N_ELEMENTS(codes); i++) {
+        uint64_t before = counts_of(t).op[codes[i]].n;
+        page[100]++;
+        put_page(piece, i == 0 ? "pc.ram" : NULL, 9, page);
+        put_and_carry(t, piece);
+        g_assert_cmpuint(counts_of(t).op[codes[i]].n, ==, before + 1);
+    }
+}
+
 static void
 test_delta_is_small(void)
 {
@@ -788,6 +811,7 @@ main(int argc, char **argv)
     g_test_add_func("/link-pack/not-understood-passes", test_not_understood);
     g_test_add_func("/link-pack/ops", test_ops);
     g_test_add_func("/link-pack/delta-is-small", test_delta_is_small);
+    g_test_add_func("/link-pack/kept-when-it-returns", test_kept_when_it_returns);
     g_test_add_func("/link-pack/effort-switched", test_effort);
     g_test_add_func("/link-pack/replaced", test_replaced);
     g_test_add_func("/link-pack/requested-pages-overtake", test_postcopy);
