@@ -35,13 +35,11 @@ static const char *const golden[] = { "7.2-return-path",
 static GByteArray *
 load(const char *name)
 {
-    g_autofree char *file = g_strconcat(name, ".zst", NULL);
-    g_autofree char *path = g_test_build_filename(G_TEST_DIST, "..", "golden", file,
-                                                  NULL);
+    g_autofree char *f = g_strconcat(name, ".zst", NULL);
+    g_autofree char *path = g_test_build_filename(G_TEST_DIST, "..", "golden", f, NULL);
     g_autofree char *packed = NULL;
     g_autoptr(GError) error = NULL;
-    size_t cap = 64 << 20, n;
-    gsize len;
+    gsize cap = 64 << 20, len, n;
 
     g_file_get_contents(path, &packed, &len, &error);
     g_assert_no_error(error);
@@ -507,7 +505,6 @@ test_delta_is_small(void)
     g_autoptr(GByteArray) piece = g_byte_array_new();
     g_autoptr(Tunnel) t = tunnel_new(CACHE, 0);
     uint8_t page[PAGE];
-    uint64_t before;
 
     fill(page, 5);
     qmig_pack_set_effort(t->pack, QMIG_PACK_MIDDLE);
@@ -519,7 +516,7 @@ test_delta_is_small(void)
     put_and_carry(t, piece);
     g_assert_cmpuint(counts_of(t).op[QMIG_BATCH_LITERAL].n, ==, 1);
     g_assert_cmpuint(counts_of(t).op[QMIG_BATCH_PAGE].n, ==, 1);
-    before = counts_of(t).bytes_out;
+    uint64_t before = counts_of(t).bytes_out;
     for (int i = 0; i < 100; i++) {
         page[i * 7] ^= 0x55;
         put_page(piece, NULL, 9, page);
