@@ -9,6 +9,7 @@
 #include "proxy/link/far.h"
 
 #include "proxy/link/pump.h"
+#include "util/cond.h"
 #include "util/error.h"
 #include "util/socket.h"
 
@@ -228,12 +229,7 @@ pump_ended(void *data)
 static void
 turn_down(Carried *c, const GError *error)
 {
-    size_t len = MIN(strlen(error->message), (size_t)QMIG_LINK_REASON_MAX);
-    QmigBuf *buf = qmig_buf_new((uint32_t)len);
-
-    memcpy(buf->data, error->message, len);
-    buf->len = (uint32_t)len;
-    (void)!qmig_link_stream_write(c->stream, QMIG_FRAME_RESET, buf, NULL);
+    qmig_link_stream_reset(c->stream, error->message);
     qmig_link_stream_free(c->stream);
     pump_broke(c, error->message);
     pump_ended(c);
@@ -394,7 +390,6 @@ static Session *
 new_session(QmigFar *far, const QmigWelcome *agreed, const QmigHello *hello)
 {
     Session *s = g_new0(Session, 1);
-    pthread_condattr_t attr;
 
     s->far = far;
     s->agreed = *agreed;
@@ -403,10 +398,7 @@ new_session(QmigFar *far, const QmigWelcome *agreed, const QmigHello *hello)
     s->turns = g_array_new(FALSE, FALSE, sizeof(Turns));
     s->carried = g_ptr_array_new_with_free_func(carried_free);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->turned, &attr);
-    pthread_condattr_destroy(&attr);
+    qmig_cond_init(&s->turned);
     QmigLinkConfig config = { .agreed = *agreed,
                               .codec = far->config.codec,
                               .changed = link_changed };

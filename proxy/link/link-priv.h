@@ -6,8 +6,7 @@
 #include "compress/codec.h"
 #include "proxy/link/choose.h"
 #include "proxy/link/link.h"
-
-#include <pthread.h>
+#include "util/cond.h"
 
 enum {
     /* Each connection speaks at least so often … */
@@ -134,15 +133,12 @@ void frame_unref(Frame *f);
 bool link_is_over(const QmigLink *link);
 void link_wake_all(QmigLink *link);
 void link_stream_destroy(QmigLinkStream *s);
-/* Of the monotonic clock. */
-void link_init_cond(pthread_cond_t *cond);
 /* Does the guest change hosts, as this side knows? */
 bool link_is_critical_here(const QmigLink *link);
 
 /* link-wires.c. */
 void *link_clock_thread(void *data);
 void link_drop_wires(QmigLink *link); /* with the lock held */
-void link_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t when_us);
 void link_heed_limit(QmigLink *link);
 void link_totals(QmigLink *link, uint64_t *wire_bytes, uint64_t *blocked_us);
 

@@ -4,17 +4,6 @@
 
 #include "util/error.h"
 
-void
-link_init_cond(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 static void
 init_chooser(QmigLink *link)
 {
@@ -34,10 +23,10 @@ qmig_link_new(const QmigLinkConfig *config)
 
     link->config = *config;
     pthread_mutex_init(&link->lock, NULL);
-    link_init_cond(&link->work);
-    link_init_cond(&link->room);
-    link_init_cond(&link->opened);
-    link_init_cond(&link->clock_tick);
+    qmig_cond_init(&link->work);
+    qmig_cond_init(&link->room);
+    qmig_cond_init(&link->opened);
+    qmig_cond_init(&link->clock_tick);
     g_queue_init(&link->accepted);
     g_queue_init(&link->queues[0]);
     g_queue_init(&link->queues[1]);
@@ -134,7 +123,7 @@ say_bye(QmigLink *link, QmigDeadline deadline)
     link->bye_due = true;
     pthread_cond_broadcast(&link->work);
     while (!bye_is_said(link) && qmig_now_us() < deadline) {
-        link_wait_until(&link->room, &link->lock, deadline);
+        qmig_cond_wait_until(&link->room, &link->lock, deadline);
     }
 }
 
@@ -143,7 +132,7 @@ qmig_link_close(QmigLink *link, QmigDeadline deadline)
 {
     pthread_mutex_lock(&link->lock);
     while (!link_is_over(link) && !all_consumed(link) && qmig_now_us() < deadline) {
-        link_wait_until(&link->room, &link->lock, deadline);
+        qmig_cond_wait_until(&link->room, &link->lock, deadline);
     }
     bool ok = all_consumed(link) && !link_is_over(link);
     if (ok) {

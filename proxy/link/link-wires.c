@@ -21,17 +21,6 @@ enum {
     SMALL_FRAME = 256,
 };
 
-void
-link_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t when_us)
-{
-    if (when_us == QMIG_DEADLINE_NEVER) {
-        pthread_cond_wait(cond, lock);
-        return;
-    }
-    struct timespec ts = { when_us / G_USEC_PER_SEC, when_us % G_USEC_PER_SEC * 1000 };
-    (void)pthread_cond_timedwait(cond, lock, &ts);
-}
-
 /* ---- coming and going --------------------------------------------------------------------- */
 
 static void
@@ -230,8 +219,8 @@ next_errand(LinkWire *w, QmigFrameHead *head, QmigWriter *out, Frame **frame)
         if (*frame != NULL) {
             return SEND_FRAME;
         }
-        link_wait_until(&link->work, &link->lock,
-                        may_send ? w->ping_at : MIN(w->ping_at, link->send_at));
+        qmig_cond_wait_until(&link->work, &link->lock,
+                             may_send ? w->ping_at : MIN(w->ping_at, link->send_at));
     }
     return SEND_LEAVE;
 }
@@ -639,7 +628,7 @@ link_clock_thread(void *data)
 
     pthread_mutex_lock(&link->lock);
     while (!link->freeing) {
-        link_wait_until(&link->clock_tick, &link->lock, before.at + CLOCK_MS * 1000);
+        qmig_cond_wait_until(&link->clock_tick, &link->lock, before.at + CLOCK_MS * 1000);
         if (qmig_now_us() < before.at + CLOCK_MS * 1000) {
             continue;
         }

@@ -65,7 +65,7 @@ new_stream(QmigLink *link, uint16_t id)
     g_queue_init(&s->unacked);
     g_queue_init(&s->ready);
     s->early = g_sequence_new(arrived_free);
-    link_init_cond(&s->arrived);
+    qmig_cond_init(&s->arrived);
     link->streams[id - 1] = s;
     link->n_streams = MAX(link->n_streams, id);
     return s;
@@ -231,6 +231,18 @@ qmig_link_stream_write(QmigLinkStream *s, QmigFrameType type, QmigBuf *buf,
     }
     pthread_mutex_unlock(&link->lock);
     return ok;
+}
+
+void
+qmig_link_stream_reset(QmigLinkStream *s, const char *reason)
+{
+    size_t len = MIN(strlen(reason), (size_t)QMIG_LINK_REASON_MAX);
+    QmigBuf *buf = qmig_buf_new((uint32_t)len);
+
+    memcpy(buf->data, reason, len);
+    buf->len = (uint32_t)len;
+    /* A session that has ended has broken its streams already. */
+    (void)!qmig_link_stream_write(s, QMIG_FRAME_RESET, buf, NULL);
 }
 
 static QmigBuf *
@@ -557,7 +569,7 @@ qmig_link_accept(QmigLink *link, const QmigCancel *cancel, GError **error)
     pthread_mutex_lock(&link->lock);
     while (!link_is_over(link) && !qmig_cancel_is_raised(cancel) &&
            (s = g_queue_pop_head(&link->accepted)) == NULL) {
-        link_wait_until(&link->opened, &link->lock, qmig_now_us() + 200 * 1000);
+        qmig_cond_wait_until(&link->opened, &link->lock, qmig_now_us() + 200 * 1000);
     }
     if (s == NULL && link_is_over(link)) {
         set_over(link, error);

@@ -119,6 +119,8 @@ const QmigLinkOpen *qmig_link_stream_open(const QmigLinkStream *stream);
 bool qmig_link_stream_write(QmigLinkStream *stream, QmigFrameType type, QmigBuf *buf,
                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* Say why the stream breaks off here; kept to QMIG_LINK_REASON_MAX bytes. Never waits. */
+void qmig_link_stream_reset(QmigLinkStream *stream, const char *reason);
 /* Bytes a second the wire takes; 0: it never was what held us up. */
 uint64_t qmig_link_stream_rate(QmigLinkStream *stream);
 /* Payload bytes a second that are consumed over there, as of late; 0: not known. */

@@ -73,17 +73,6 @@ last_thread_leaves(QmigPump *p)
 
 /* ---- fd -> stream ------------------------------------------------------------------------- */
 
-static bool
-send_reset(QmigPump *p, const char *reason)
-{
-    size_t len = MIN(strlen(reason), (size_t)QMIG_LINK_REASON_MAX);
-    QmigBuf *buf = qmig_buf_new((uint32_t)len);
-
-    memcpy(buf->data, reason, len);
-    buf->len = (uint32_t)len;
-    return qmig_link_stream_write(p->config.stream, QMIG_FRAME_RESET, buf, NULL);
-}
-
 /* A frame of @n bytes that lie in *@piece; large ones are given away. */
 static QmigBuf *
 make_frame(QmigBuf **piece, size_t n)
@@ -126,7 +115,7 @@ up_broke(QmigPump *p, const GError *error)
 {
     if (!qmig_cancel_is_raised(p->cancel)) {
         not_in_order(p, error->message);
-        (void)!send_reset(p, error->message);
+        qmig_link_stream_reset(p->config.stream, error->message);
         break_off(p);
     }
 }
@@ -239,7 +228,7 @@ reader_left(QmigPump *p, const GError *error)
     (void)!qmig_wait_fd(qmig_cancel_fd(p->up_done), POLLIN,
                         qmig_deadline_in_ms(LAST_WORDS_MS), p->cancel, NULL);
     not_in_order(p, error->message);
-    (void)!send_reset(p, error->message);
+    qmig_link_stream_reset(p->config.stream, error->message);
     break_off(p);
 }
 
