@@ -59,11 +59,12 @@ class Bench:
         self.args, self.qmig, self.runs = args, qmig, {}
         self._pki = tunnel_via.Pki(qmig)
 
-    def one(self, qemu, profile, rate, name, setting, template):
+    def one(self, qemu, profile, rate, name, setting, files):
         """One run, told in a line."""
         limit = self.args.limit or RATES[rate][1]
         with make_link(rate) as link, tunnel_run.new_pair(
-                qemu, profile, template, self.args.memory, link) as pair:
+                qemu, profile, files, self.args.memory, link) as pair:
+            tunnel_run.warm_up(self.args.memory)
             if name in VIA_SETTINGS:
                 run = tunnel_via.by_via(pair, setting, self.args.memory, limit, self.qmig,
                                         self._pki)
@@ -77,15 +78,12 @@ class Bench:
 
     def profile(self, qemu, profile, folder):
         """All rounds of one kind of guest."""
-        size = self.args.memory << 20
-        template = os.path.join(folder, "memory")
-        start = tunnel_run.GUEST_END + vm.parse_size(PROFILES[profile].workload["ws"])
-        vm.template(template, size, start, PROFILES[profile].content)
+        files = tunnel_run.Files(folder, profile, self.args.memory)
         for _ in range(self.args.rounds):
             for rate in self.args.rate:
                 for name, setting in settings_of(self.args, qemu, profile):
-                    self.one(qemu, profile, rate, name, setting, template)
-        os.unlink(template)
+                    self.one(qemu, profile, rate, name, setting, files)
+        files.close()
 
 
 # ---- telling -----------------------------------------------------------------------------------

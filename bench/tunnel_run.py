@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One migration of a loaded guest over a link, by QEMU's own means, and what it cost."""
 import dataclasses
+import mmap
 import os
 import re
 import time
@@ -12,6 +13,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 GUEST_END = 16 << 20    # the bare guest's program and tables lie below
 CHUNK = 4 << 20
 POLL_S = 0.02
+FRESH_COPIES = 3        # of the guest's memory: the destination's, and the caches of both ends
+FRESH_MORE = 512 << 20
 SETTLE_S = 1.0          # the guest is watched for so long after its arrival
 
 
@@ -19,22 +22,24 @@ SETTLE_S = 1.0          # the guest is watched for so long after its arrival
 class Profile:
     """A guest: what its memory holds, and what it does. See test-vm/README.md."""
     text: str
-    content: str
+    content: str        # of the memory beyond the working set
+    pool: str           # of what the guest writes
     workload: dict
 
 
 PROFILES = {
     "idle": Profile("memory as after days of use, hardly written",
-                    "used", {"ws": "16M", "rate": 100}),
+                    "used", "files", {"ws": "16M", "rate": 100}),
     "text": Profile("texts; 1000 pages/s are edited, a quarter of a page each",
-                    "text", {"ws": "64M", "rate": 1000, "pattern": "part", "order": "random"}),
-    "incompressible": Profile("random bytes; 500 pages/s become others",
-                              "random", {"ws": "64M", "rate": 500, "pattern": "page",
-                                         "order": "random", "content": "random"}),
+                    "text", "text",
+                    {"ws": "64M", "rate": 1000, "pattern": "part", "order": "random"}),
+    "incompressible": Profile("random bytes; 500 pages/s become others", "random", "random",
+                              {"ws": "64M", "rate": 500, "pattern": "page", "order": "random",
+                               "content": "random"}),
     "hot": Profile("memory in use; a word in each page of 100 MiB, 40000 pages/s",
-                   "used", {"ws": "100M", "rate": 40000, "pattern": "touch"}),
+                   "used", "files", {"ws": "100M", "rate": 40000, "pattern": "touch"}),
     "rewrite": Profile("memory in use; 5000 whole pages/s of 128 MiB become others",
-                       "used", {"ws": "128M", "rate": 5000, "pattern": "page"}),
+                       "used", "files", {"ws": "128M", "rate": 5000, "pattern": "page"}),
 }
 
 
@@ -64,6 +69,25 @@ def fits(setting, qemu, profile):
     """Whether that QEMU has it, and it is of use there."""
     newest = not setting.last or not qemu.at_least(setting.last) or qemu.version == setting.last
     return newest and (not setting.loads or profile in setting.loads)
+
+
+POOL = 256 << 20        # further than any codec looks back
+
+
+class Files:
+    """What the guests of a profile begin with, and what they write."""
+
+    def __init__(self, folder, profile, mem_mib):
+        kind = PROFILES[profile]
+        self.memory, self.pool = os.path.join(folder, "memory"), os.path.join(folder, "pool")
+        vm.template(self.memory, mem_mib << 20, GUEST_END + vm.parse_size(kind.workload["ws"]),
+                    kind.content)
+        vm.pool(self.pool, POOL, kind.pool)
+
+    def close(self):
+        """Give the room back."""
+        os.unlink(self.memory)
+        os.unlink(self.pool)
 
 
 # ---- what it costs -----------------------------------------------------------------------------
@@ -161,10 +185,10 @@ def judge(pair, size):
 
 # ---- migrating ---------------------------------------------------------------------------------
 
-def new_pair(qemu, profile, template, mem_mib, link):
+def new_pair(qemu, profile, files, mem_mib, link):
     """A guest of that profile, ticking; its destination. Memory is private: see run.py."""
     accel = "kvm" if vm.kvm_works(qemu) else "tcg"
-    pair = vm.Pair(qemu, accel=accel, mem_mib=mem_mib, share=False, memory=template, link=link,
+    pair = vm.Pair(qemu, accel=accel, mem_mib=mem_mib, share=False, memory=files.memory, pool=files.pool, link=link,
                    machine=f"pc-i440fx-{qemu.version}", workload=PROFILES[profile].workload)
     try:
         pair.wait_ticking(pair.src, 60)
@@ -173,6 +197,17 @@ def new_pair(qemu, profile, template, mem_mib, link):
         pair.close()
         raise
     return pair
+
+
+def warm_up(mem_mib):
+    """
+    Touch as much free memory as a run can want. Where the machine is a guest itself that gives
+    free memory back to its host, taking it anew costs more than all that is measured here.
+    """
+    size = FRESH_COPIES * (mem_mib << 20) + FRESH_MORE
+    with mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory[::mmap.PAGESIZE] = bytes(size // mmap.PAGESIZE)
 
 
 def _tell(pair, setting, mem_mib):

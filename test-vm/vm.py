@@ -8,10 +8,11 @@ from vmkit.migrate import migrate
 from vmkit.pair import Pair, kvm_works, parse_size
 from vmkit.qemus import Qemu, bare_image, find_qemus, linux_images
 from vmkit.qmp import Qmp, QmpClosed, QmpError, QmpTimeout
-from vmkit.ram import template
+from vmkit.ram import pool, template
 from vmkit.side import Side
 from vmkit.ticks import Status, TickLog
 
 __all__ = ["Disk", "Link", "Loopback", "Pair", "Qemu", "Qmp", "QmpClosed", "QmpError",
            "QmpTimeout", "Side", "Status", "TickLog", "VmError", "bare_image", "disks",
-           "find_qemus", "kvm_works", "linux_images", "migrate", "parse_rate", "parse_size", "template"]
+           "find_qemus", "kvm_works", "linux_images", "migrate", "parse_rate", "parse_size", "pool",
+           "template"]

@@ -39,6 +39,22 @@ is_known(uint8_t type)
            (type >= QMIG_FRAME_OPEN && type <= QMIG_FRAME_RESET);
 }
 
+/* What could be left as it is is not made longer by compression, but where frames build on it. */
+static bool
+length_fits(const QmigFrameHead *head)
+{
+    switch ((QmigFrameCodec)head->codec) {
+    case QMIG_FRAME_PLAIN:
+        return head->length == head->plain_length;
+    case QMIG_FRAME_ZSTD_HISTORY:
+        return head->length > 0 && head->plain_length > 0;
+    case QMIG_FRAME_LZ4:
+    case QMIG_FRAME_ZSTD:
+    default:
+        return head->length > 0 && head->length < head->plain_length;
+    }
+}
+
 bool
 qmig_frame_read_head(const uint8_t in[static QMIG_FRAME_HEAD], QmigFrameHead *head,
                      GError **error)
@@ -53,7 +69,7 @@ qmig_frame_read_head(const uint8_t in[static QMIG_FRAME_HEAD], QmigFrameHead *he
                  qmig_cursor_be64(&c, &head->sum);
 
     g_assert(whole);
-    if (!is_known(head->type) || head->codec > QMIG_FRAME_ZSTD || reserved != 0) {
+    if (!is_known(head->type) || head->codec > QMIG_FRAME_ZSTD_HISTORY || reserved != 0) {
         return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
                               "no frame of the tunnel: type %u, codec %u, reserved %u",
                               head->type, head->codec, reserved);
@@ -67,17 +83,19 @@ qmig_frame_read_head(const uint8_t in[static QMIG_FRAME_HEAD], QmigFrameHead *he
                               head->type, head->length, head->plain_length, max);
     }
     bool plain = head->codec == QMIG_FRAME_PLAIN;
-    if (plain ? head->length != head->plain_length
-              : head->length >= head->plain_length || head->length == 0) {
+    if (!length_fits(head)) {
         return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
                               "frame of type %u, codec %u: %u bytes for %u", head->type,
                               head->codec, head->length, head->plain_length);
     }
+    bool bytes = head->type == QMIG_FRAME_DATA || head->type == QMIG_FRAME_BATCH;
     if (qmig_frame_is_sequenced(head->type) != (head->stream != 0) ||
-        (!qmig_frame_is_sequenced(head->type) && (head->seq != 0 || !plain))) {
+        (!qmig_frame_is_sequenced(head->type) && (head->seq != 0 || !plain)) ||
+        (head->codec == QMIG_FRAME_ZSTD_HISTORY && !bytes)) {
         return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
-                              "frame of type %u for stream %u with number %" PRIu64,
-                              head->type, head->stream, head->seq);
+                              "frame of type %u, codec %u, for stream %u with number "
+                              "%" PRIu64,
+                              head->type, head->codec, head->stream, head->seq);
     }
     return true;
 }

@@ -61,6 +61,7 @@ typedef enum {
     QMIG_FRAME_PLAIN = 0,
     QMIG_FRAME_LZ4 = 1,
     QMIG_FRAME_ZSTD = 2,
+    QMIG_FRAME_ZSTD_HISTORY = 3, /* after all others of its stream with this codec */
 } QmigFrameCodec;
 
 typedef struct {

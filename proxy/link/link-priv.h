@@ -4,6 +4,7 @@
 #define QMIG_PROXY_LINK_LINK_PRIV_H
 
 #include "compress/codec.h"
+#include "compress/history.h"
 #include "proxy/link/choose.h"
 #include "proxy/link/link.h"
 #include "util/cond.h"
@@ -19,7 +20,12 @@ enum {
     FRAME_COST = 256,
     /* Frames waiting for each connection: the next one, and one to spare. */
     QUEUE_PER_WIRE = 2,
+    /* Streams of one session that keep their past, QMIG_HISTORY_BYTES on either side. */
+    HISTORIES_MAX = 8,
 };
+
+/* The past of a stream: link-history.c. */
+typedef struct LinkHistory LinkHistory;
 
 typedef struct QmigLinkWire LinkWire;
 
@@ -42,7 +48,9 @@ typedef struct {
 typedef struct {
     uint8_t type;
     uint64_t seq;
-    QmigBuf *buf; /* owned (nullable), as it was before compression */
+    uint8_t codec; /* PLAIN, or ZSTD_HISTORY, which is undone when it is read */
+    uint32_t plain_len;
+    QmigBuf *buf; /* owned (nullable) */
 } Arrived;
 
 struct QmigLinkStream {
@@ -68,6 +76,8 @@ struct QmigLinkStream {
     uint64_t consumed_seq;
     bool ack_due;
     uint64_t bytes_out, bytes_in; /* payloads */
+    LinkHistory
+        *history; /* (nullable); what it points to is its writer's, its reader's */
     pthread_cond_t arrived;
 };
 
@@ -105,6 +115,9 @@ struct QmigLink {
     int64_t dark_since;
     bool critical, peer_critical, bye_due, gives_up;
     QmigChooser chooser;
+    unsigned n_histories;
+    QmigChoiceMeasure history_measure;
+    int history_level;        /* the last one used */
     uint64_t rate_limit;      /* bytes/s; 0: none */
     int64_t send_at;          /* with a limit: when the next frame may go */
     uint64_t wire_bytes_gone; /* of connections that are no more */
@@ -135,6 +148,18 @@ void link_wake_all(QmigLink *link);
 void link_stream_destroy(QmigLinkStream *s);
 /* Does the guest change hosts, as this side knows? */
 bool link_is_critical_here(const QmigLink *link);
+
+/*
+ * link-history.c. Each stream's reader and writer call it; code and decode without the lock, which
+ * they take. free: with the lock held, when neither will come again.
+ */
+/* Is that frame to be compressed so? With the lock held. */
+bool link_history_serves(QmigLinkStream *s, uint8_t type, const QmigBuf *buf);
+/* The next frame, of which none may be lost from now on. (transfer full) */
+QmigBuf *link_history_code(QmigLinkStream *s, const QmigBuf *plain);
+/* Errors: PROTOCOL, LIMIT. (transfer full) */
+QmigBuf *link_history_decode(QmigLinkStream *s, const Arrived *a, GError **error);
+void link_history_free(QmigLinkStream *s);
 
 /* link-wires.c. */
 void *link_clock_thread(void *data);

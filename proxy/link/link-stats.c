@@ -9,9 +9,10 @@ static const char *const states[] = { [QMIG_LINK_UP] = "up",
 static const char *const kinds[] = { [QMIG_STREAM_MIGRATION] = "migration",
                                      [QMIG_STREAM_DISK] = "disk",
                                      [QMIG_STREAM_CONTROL] = "control" };
-static const char *const codecs[] = {
-    [QMIG_FRAME_PLAIN] = "none", [QMIG_FRAME_LZ4] = "lz4", [QMIG_FRAME_ZSTD] = "zstd"
-};
+static const char *const codecs[] = { [QMIG_FRAME_PLAIN] = "none",
+                                      [QMIG_FRAME_LZ4] = "lz4",
+                                      [QMIG_FRAME_ZSTD] = "zstd",
+                                      [QMIG_FRAME_ZSTD_HISTORY] = "zstd-history" };
 
 static void
 stats_locked(QmigLink *link, QmigLinkStats *stats)
@@ -105,23 +106,36 @@ describe_streams(QmigLink *link)
     return list;
 }
 
+static void
+add_codec(JsonObject *list, QmigChoice choice, const QmigChoiceMeasure *m,
+          uint64_t frames)
+{
+    JsonObject *o = json_object_new_object();
+    bool plain = choice.codec == QMIG_FRAME_PLAIN;
+
+    add_text(o, "codec", codecs[choice.codec]);
+    add_number(o, "level", (uint64_t)choice.level);
+    add_number(o, "frames", frames);
+    add_number(o, "bytes_per_s", plain ? 0 : (uint64_t)m->speed);
+    json_object_object_add(o, "ratio", json_object_new_double(m->ratio));
+    json_object_array_add(list, o);
+}
+
 static JsonObject *
-describe_codecs(const QmigChooser *c)
+describe_codecs(const QmigLink *link)
 {
     JsonObject *list = json_object_new_array();
+    const QmigChooser *c = &link->chooser;
 
     for (unsigned i = 0; i < QMIG_CHOICES; i++) {
-        const QmigChoiceMeasure *m = &c->measures[i];
-        if (m->wins > 0) {
-            JsonObject *o = json_object_new_object();
-            QmigChoice choice = qmig_chooser_choice(c, i);
-            add_text(o, "codec", codecs[choice.codec]);
-            add_number(o, "level", (uint64_t)choice.level);
-            add_number(o, "frames", m->wins);
-            add_number(o, "bytes_per_s", i == 0 ? 0 : (uint64_t)m->speed);
-            json_object_object_add(o, "ratio", json_object_new_double(m->ratio));
-            json_object_array_add(list, o);
+        if (c->measures[i].wins > 0) {
+            add_codec(list, qmig_chooser_choice(c, i), &c->measures[i],
+                      c->measures[i].wins);
         }
+    }
+    if (link->history_measure.n > 0) {
+        add_codec(list, (QmigChoice){ QMIG_FRAME_ZSTD_HISTORY, link->history_level },
+                  &link->history_measure, link->history_measure.n);
     }
     return list;
 }
@@ -159,7 +173,7 @@ qmig_link_describe(QmigLink *link)
     add_number(o, "breaks", stats.breaks);
     add_number(o, "dark_ms", stats.dark_ms);
     add_number(o, "rtt_us", stats.rtt_us);
-    json_object_object_add(o, "codecs", describe_codecs(&link->chooser));
+    json_object_object_add(o, "codecs", describe_codecs(link));
     pthread_mutex_unlock(&link->lock);
     return o;
 }

@@ -349,8 +349,8 @@ static bool
 decompress(QmigCodecState *state, const QmigFrameHead *head, QmigBuf **payload,
            GError **error)
 {
-    if (head->codec == QMIG_FRAME_PLAIN) {
-        return true;
+    if (head->codec == QMIG_FRAME_PLAIN || head->codec == QMIG_FRAME_ZSTD_HISTORY) {
+        return true; /* the latter by the stream's reader, in order */
     }
     const QmigCodec *codec = qmig_codec_find(head->codec == QMIG_FRAME_LZ4 ? "lz4"
                                                                            : "zstd");

@@ -80,6 +80,7 @@ link_stream_destroy(QmigLinkStream *s)
     g_queue_clear(&s->unacked);
     g_queue_clear_full(&s->ready, arrived_free);
     g_sequence_free(s->early);
+    link_history_free(s);
     pthread_cond_destroy(&s->arrived);
     g_free(s);
 }
@@ -129,8 +130,9 @@ link_fail_locked(QmigLink *link, GError *error)
 
 /* ---- writing ------------------------------------------------------------------------------ */
 
+/* @coded: (nullable) what goes out for @buf */
 static void
-enqueue(QmigLinkStream *s, uint8_t type, QmigBuf *buf)
+enqueue(QmigLinkStream *s, uint8_t type, QmigBuf *buf, QmigBuf *coded)
 {
     QmigLink *link = s->link;
     Frame *f = g_new0(Frame, 1);
@@ -141,6 +143,12 @@ enqueue(QmigLinkStream *s, uint8_t type, QmigBuf *buf)
     f->seq = s->send_seq++;
     f->buf = buf;
     f->plain_len = buf != NULL ? buf->len : 0;
+    if (coded != NULL) {
+        qmig_buf_unref(buf);
+        f->buf = coded;
+        f->codec = QMIG_FRAME_ZSTD_HISTORY;
+        f->tried = true;
+    }
     g_queue_push_tail(&s->unacked, f);
     s->in_flight += cost_of(f->plain_len);
     s->bytes_out += f->plain_len;
@@ -217,17 +225,22 @@ qmig_link_stream_write(QmigLinkStream *s, QmigFrameType type, QmigBuf *buf,
                        GError **error)
 {
     QmigLink *link = s->link;
-    g_autoptr(QmigBuf) owned = buf;
+    g_autoptr(QmigBuf) owned = buf, coded = NULL;
     bool waits = type == QMIG_FRAME_DATA || type == QMIG_FRAME_BATCH;
 
     pthread_mutex_lock(&link->lock);
     bool ok = waits                ? wait_room(s, buf != NULL ? buf->len : 0, error)
               : link_is_over(link) ? set_over(link, error)
                                    : true;
+    if (ok && !s->end_sent && !s->reset_sent && link_history_serves(s, type, owned)) {
+        pthread_mutex_unlock(&link->lock);
+        coded = link_history_code(s, owned);
+        pthread_mutex_lock(&link->lock);
+    }
     if (ok && !s->reset_sent && (!s->end_sent || type == QMIG_FRAME_RESET)) {
         s->end_sent = !waits;
         s->reset_sent = type == QMIG_FRAME_RESET;
-        enqueue(s, (uint8_t)type, g_steal_pointer(&owned));
+        enqueue(s, (uint8_t)type, g_steal_pointer(&owned), g_steal_pointer(&coded));
     }
     pthread_mutex_unlock(&link->lock);
     return ok;
@@ -295,7 +308,7 @@ qmig_link_open(QmigLink *link, const QmigLinkOpen *open, GError **error)
         s = new_stream(link, (uint16_t)(link->n_streams + 1));
         s->open = *open;
         s->announced = true;
-        enqueue(s, QMIG_FRAME_OPEN, write_open(open));
+        enqueue(s, QMIG_FRAME_OPEN, write_open(open), NULL);
     }
     pthread_mutex_unlock(&link->lock);
     return s;
@@ -390,7 +403,7 @@ static bool
 deliver(QmigLinkStream *s, Arrived *a, GError **error)
 {
     QmigLink *link = s->link;
-    uint32_t len = a->buf != NULL ? a->buf->len : 0;
+    uint32_t len = a->plain_len;
 
     s->deliver_seq = a->seq + 1;
     if (a->type == QMIG_FRAME_OPEN) {
@@ -438,7 +451,8 @@ take_early(QmigLinkStream *s)
         return NULL;
     }
     copy = g_new(Arrived, 1);
-    *copy = (Arrived){ a->type, a->seq, g_steal_pointer(&a->buf) };
+    *copy = (Arrived){ a->type, a->seq, a->codec, a->plain_len,
+                       g_steal_pointer(&a->buf) };
     g_sequence_remove(first);
     return copy;
 }
@@ -475,7 +489,11 @@ link_arrived(QmigLink *link, const QmigFrameHead *head, QmigBuf *buf, GError **e
                               held_max);
     }
     a = g_new0(Arrived, 1);
-    *a = (Arrived){ head->type, head->seq, g_steal_pointer(&owned) };
+    *a = (Arrived){ .type = head->type,
+                    .seq = head->seq,
+                    .codec = head->codec,
+                    .plain_len = head->plain_length,
+                    .buf = g_steal_pointer(&owned) };
     s->held += cost_of(head->plain_length);
     link->held += cost_of(head->plain_length);
     if (head->seq != s->deliver_seq) {
@@ -508,6 +526,24 @@ qmig_link_stream_consumed(QmigLinkStream *s)
     pthread_mutex_unlock(&s->link->lock);
 }
 
+/* With the lock held, which is given back meanwhile. */
+static bool
+undo_history(QmigLinkStream *s, Arrived *a, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    pthread_mutex_unlock(&s->link->lock);
+    QmigBuf *plain = link_history_decode(s, a, &local);
+    pthread_mutex_lock(&s->link->lock);
+    qmig_buf_unref(a->buf);
+    a->buf = plain;
+    if (plain == NULL) {
+        link_fail_locked(s->link, g_error_copy(local));
+        g_propagate_error(error, g_steal_pointer(&local));
+    }
+    return plain != NULL;
+}
+
 bool
 qmig_link_stream_read(QmigLinkStream *s, QmigFrameType *type, QmigBuf **buf,
                       GError **error)
@@ -526,13 +562,14 @@ qmig_link_stream_read(QmigLinkStream *s, QmigFrameType *type, QmigBuf **buf,
         pthread_cond_wait(&s->arrived, &link->lock);
     }
     if (a != NULL) {
+        ok = a->codec != QMIG_FRAME_ZSTD_HISTORY || undo_history(s, a, error);
         *type = (QmigFrameType)a->type;
         *buf = g_steal_pointer(&a->buf);
-        s->reading = cost_of(*buf != NULL ? (*buf)->len : 0);
-        arrived_free(a);
+        s->reading = cost_of(a->plain_len);
         if (*type == QMIG_FRAME_END || *type == QMIG_FRAME_RESET) {
             consume(s);
         }
+        arrived_free(a);
     } else if (link_is_over(link)) {
         ok = set_over(link, error);
     } else {
@@ -608,8 +645,9 @@ qmig_link_stream_free(QmigLinkStream *s)
     s->freed = true;
     consume(s);
     while ((a = g_queue_pop_head(&s->ready)) != NULL) {
-        note_consumed(s, a->seq + 1, cost_of(a->buf != NULL ? a->buf->len : 0));
+        note_consumed(s, a->seq + 1, cost_of(a->plain_len));
         arrived_free(a);
     }
+    link_history_free(s);
     pthread_mutex_unlock(&s->link->lock);
 }

@@ -48,6 +48,9 @@ typedef enum {
     QMIG_LINK_FAILED, /* given up; qmig_link_error() */
 } QmigLinkState;
 
+/* Bytes a second: a wire that is slower leaves time for whatever makes the bytes fewer. */
+#define QMIG_LINK_SLOW (40 << 20)
+
 typedef enum {
     QMIG_CODEC_AUTO,
     QMIG_CODEC_NONE,

@@ -19,8 +19,6 @@ enum {
     PENDING_MS = 50,
     /* Bytes/s of a wire that is slower than the search for deltas and references. */
     MIDDLE_BELOW = 400 << 20,
-    /* And slower than it is to get memory for all pages. */
-    SMALL_BELOW = 40 << 20,
 };
 
 struct QmigPump {
@@ -171,8 +169,8 @@ set_effort(QmigPump *p)
     qmig_pack_hold(p->config.pack,
                    qmig_link_stream_goodput(p->config.stream) * PENDING_MS / 1000);
     qmig_pack_set_effort(p->config.pack, rate == 0 || rate > MIDDLE_BELOW ? QMIG_PACK_FAST
-                                         : rate > SMALL_BELOW ? QMIG_PACK_MIDDLE
-                                                              : QMIG_PACK_SMALL);
+                                         : rate > QMIG_LINK_SLOW ? QMIG_PACK_MIDDLE
+                                                                 : QMIG_PACK_SMALL);
 }
 
 /* Batches are made when the session has room for them, no sooner: until then pages can still be

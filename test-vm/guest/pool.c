@@ -6,7 +6,8 @@
  * Where KVM emulates every step of a string instruction, copying a page takes 0.8 ms. One
  * DMA transfer of fw_cfg takes 0.02 ms, so slices come that way when QEMU has the pool as a
  * file. Slices follow each other in it (a seek would be a second exit), starting somewhere
- * else on every round, so that no two pages have the same body for long.
+ * else on every round, so that no two pages have the same body for long. A file of up to 1 MiB
+ * is kept in memory to verify by; slices of a larger one are read again for that.
  */
 #include "pool.h"
 
@@ -20,6 +21,7 @@
 static uint8_t *const pool = (uint8_t *)POOL_ADDRESS;
 static struct fw_cfg_file file;
 static uint32_t size, position, round_start;
+static bool is_copied; /* the pool is all of it; else it is room for one slice */
 
 static void
 make_text(uint32_t *random)
@@ -43,6 +45,7 @@ make(enum content content)
     uint32_t random = 1;
 
     size = MADE_BYTES;
+    is_copied = true;
     if (content == CONTENT_ZERO) {
         words_fill(pool, 0, size / 4);
     } else if (content == CONTENT_TEXT) {
@@ -66,9 +69,12 @@ pool_init(enum content content)
         make(content);
         return;
     }
-    size = (file.size < POOL_BYTES ? file.size : POOL_BYTES) & ~3u;
-    fw_cfg_seek(file, 0);
-    fw_cfg_next(pool, size);
+    size = file.size & ~3u;
+    is_copied = size <= POOL_BYTES;
+    if (is_copied) {
+        fw_cfg_seek(file, 0);
+        fw_cfg_next(pool, size);
+    }
     fw_cfg_seek(file, 0);
 }
 
@@ -94,6 +100,19 @@ pool_take(void *to, uint32_t length)
     return offset;
 }
 
+/* The slice, in memory. A large pool is read again, which costs three exits. */
+static const uint8_t *
+slice(uint32_t offset, uint32_t length)
+{
+    if (is_copied) {
+        return pool + offset;
+    }
+    fw_cfg_seek(file, offset);
+    fw_cfg_next(pool, length);
+    fw_cfg_seek(file, position);
+    return pool;
+}
+
 const uint32_t *
 pool_differs(const void *memory, uint32_t offset, uint32_t length)
 {
@@ -102,12 +121,12 @@ pool_differs(const void *memory, uint32_t offset, uint32_t length)
     if (offset > size || length > size - offset) {
         return memory;
     }
-    left = words_differ(memory, pool + offset, length / 4);
+    left = words_differ(memory, slice(offset, length), length / 4);
     return left ? (const uint32_t *)memory + (length / 4 - left) : NULL;
 }
 
 uint32_t
 pool_word(uint32_t offset)
 {
-    return offset + 4 > size ? 0 : *(const uint32_t *)(pool + offset);
+    return offset + 4 > size ? 0 : *(const uint32_t *)slice(offset, 4);
 }

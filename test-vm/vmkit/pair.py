@@ -33,7 +33,8 @@ class Pair:
                of the Linux guest: ws, rate in MiB (linux/README.md)
     fill       part of the RAM beyond the working set that holds contents
     content    which: "files" (as a page cache), "text", "random", or "used": as after days of use
-    memory     instead: a file of vm.template(), which stays as it is; needs share=False
+    pool       a file of vm.pool(), of which bodies of pages are slices; absent: 1 MiB of one
+    memory     instead of fill and content: a file of vm.template(), which stays as it is; needs share=False
     share      memory is one file per side below /dev/shm, so that sides can be compared
     dirty_extra_args   more words for both QEMUs
     disks      disks.Disk of each disk; the images are in .src.disks and .dst.disks
@@ -44,7 +45,7 @@ class Pair:
 
     def __init__(self, src, dst=None, mem_mib=512, accel="kvm", machine="pc-i440fx-7.2",
                  workload=None, guest="bare", fill=0.5, share=True, dirty_extra_args=(),
-                 link=None, tmpdir=None, disks=(), content="files", memory=None):
+                 link=None, tmpdir=None, disks=(), content="files", memory=None, pool=None):
         if guest not in ("bare", "linux") or accel not in ("kvm", "tcg"):
             raise VmError(f"guest {guest!r}, accel {accel!r}: want bare or linux, kvm or tcg")
         if content not in ram.CONTENTS:
@@ -57,7 +58,7 @@ class Pair:
         self.disks = list(disks)
         self._closed = False
         self.config = {"mem_mib": mem_mib, "accel": accel, "machine": machine, "guest": guest,
-                       "workload": dict(workload or {}), "share": share, "pool": None,
+                       "workload": dict(workload or {}), "share": share, "pool": pool,
                        "extra_args": list(dirty_extra_args)}
         cleanup.register(self)
         try:
@@ -76,7 +77,7 @@ class Pair:
     # ---- starting ----------------------------------------------------------------------------
 
     def _start(self, qemu, fill, content, memory):
-        if self.config["guest"] == "bare":
+        if self.config["guest"] == "bare" and not self.config["pool"]:
             self._make_pool()
         start, size = self._free_memory(), self.config["mem_mib"] << 20
         ram_path = memory or self._new_ram("src.ram")

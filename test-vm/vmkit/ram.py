@@ -31,12 +31,12 @@ def _list_files():
     return _files
 
 
-def _contents():
-    """Contents of files without end, each from a page's begin on as in a page cache."""
+def _contents(files=None):
+    """Contents of @files without end, each from a page's begin on as in a page cache."""
     round_number = 0
     while True:
         n_bytes = 0
-        for path in _list_files():
+        for path in files or _list_files():
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
             except OSError:
@@ -66,6 +66,16 @@ def template(path, size, start, content):
     prefill(path, start, size, 1.0, content)
 
 
+def pool(path, size, content):
+    """A file for what the guest writes, of files that template() takes last. (Pair(pool=…))"""
+    last = _list_files()[::-1]
+    pieces = {"files": _contents, "text": _texts}
+    source = pieces[content](last) if content in pieces else CONTENTS[content]()
+    with open(path, "wb") as file:
+        while file.tell() < size:
+            file.write(next(source)[:size - file.tell()])
+
+
 def sample(n_bytes):
     """That many bytes of mixed real content, for the guest's own pages."""
     data = bytearray()
@@ -83,10 +93,10 @@ def _is_text(data):
 _PRINTABLE = bytes(range(32, 127)) + b"\t\n\r\f"
 
 
-def _texts():
+def _texts(files=None):
     """Texts, sources, scripts of this machine, one behind the other."""
     empty = 0
-    for piece in _contents():
+    for piece in _contents(files):
         piece = piece[:256 << 10].rstrip(b"\0")
         if _is_text(piece):
             empty = 0

@@ -122,6 +122,8 @@ def precopy(least, *capabilities):
         check(again["out"] <= again["n"] * 100, f"deltas are small: {again}")
         passed = ops.get("literal", {"n": 0})["n"]
         check(ops["page"]["n"] > passed, f"what is new is kept for the next time: {ops}")
+        codecs = {row["codec"]: row["frames"] for row in session["codecs"]}
+        check(codecs.get("zstd-history", 0) > 10, f"frames build on those before: {codecs}")
     return test
 
 

@@ -102,6 +102,18 @@ test_limits(void)
     check_refused((QmigFrameHead){ .type = QMIG_FRAME_END }, QMIG_ERROR_PROTOCOL);
     check_refused((QmigFrameHead){ .type = QMIG_FRAME_BYE, .stream = 1 },
                   QMIG_ERROR_PROTOCOL);
+    /* Built on frames before it, and no bytes; and with nothing in it. */
+    check_refused((QmigFrameHead){ .type = QMIG_FRAME_RESET,
+                                   .codec = QMIG_FRAME_ZSTD_HISTORY,
+                                   .stream = 1,
+                                   .length = 10,
+                                   .plain_length = 20 },
+                  QMIG_ERROR_PROTOCOL);
+    check_refused((QmigFrameHead){ .type = QMIG_FRAME_DATA,
+                                   .codec = QMIG_FRAME_ZSTD_HISTORY,
+                                   .stream = 1,
+                                   .plain_length = 20 },
+                  QMIG_ERROR_PROTOCOL);
     /* Compressed to more than it was. */
     check_refused((QmigFrameHead){ .type = QMIG_FRAME_DATA,
                                    .codec = QMIG_FRAME_LZ4,

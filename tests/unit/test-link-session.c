@@ -143,10 +143,11 @@ break_connections(QmigLink *near, QmigLink *far, unsigned times)
 
 /* Both ways at once, on several streams, while connections break all the time. */
 static void
-check_breaks(QmigLinkCodec codec)
+check_breaks(QmigLinkCodec codec, uint64_t rate)
 {
     g_autoptr(QmigLink) near = new_link(true, 20000, codec);
     g_autoptr(QmigLink) far = new_link(false, 20000, codec);
+    bool history = rate > 0 && codec != QMIG_CODEC_NONE;
     QmigLinkStream *there[N_STREAMS], *here[N_STREAMS];
     GThread *threads[4 * N_STREAMS];
     QmigLinkStats stats;
@@ -156,6 +157,8 @@ check_breaks(QmigLinkCodec codec)
         join_sides(near, far, i);
     }
     open_streams(near, far, here, there);
+    qmig_link_set_rate(near, rate);
+    qmig_link_set_rate(far, rate);
     for (unsigned i = 0; i < N_STREAMS; i++) {
         threads[n++] = g_thread_new("w", write_stream, here[i]);
         threads[n++] = g_thread_new("w", write_stream, there[i]);
@@ -168,6 +171,10 @@ check_breaks(QmigLinkCodec codec)
     }
     qmig_link_stats(near, &stats);
     g_assert_cmpuint(stats.breaks, >=, 30);
+    JsonObject *told = qmig_link_describe(near);
+    g_assert_cmpint(strstr(json_object_to_json_string(told), "zstd-history") != NULL, ==,
+                    history);
+    json_object_put(told);
     g_assert_true(qmig_link_close(near, qmig_deadline_in_ms(5000)));
     g_assert_cmpint(qmig_link_state(near), !=, QMIG_LINK_FAILED);
     g_assert_cmpint(qmig_link_state(far), !=, QMIG_LINK_FAILED);
@@ -180,10 +187,19 @@ check_breaks(QmigLinkCodec codec)
 static void
 test_breaks(void)
 {
-    check_breaks(QMIG_CODEC_NONE);
-    check_breaks(QMIG_CODEC_LZ4);
-    check_breaks(QMIG_CODEC_ZSTD);
-    check_breaks(QMIG_CODEC_AUTO);
+    check_breaks(QMIG_CODEC_NONE, 0);
+    check_breaks(QMIG_CODEC_LZ4, 0);
+    check_breaks(QMIG_CODEC_ZSTD, 0);
+    check_breaks(QMIG_CODEC_AUTO, 0);
+}
+
+/* So slow that frames are compressed with what went before them: none may be lost. */
+static void
+test_breaks_with_history(void)
+{
+    check_breaks(QMIG_CODEC_NONE, QMIG_LINK_SLOW - 1);
+    check_breaks(QMIG_CODEC_ZSTD, QMIG_LINK_SLOW - 1);
+    check_breaks(QMIG_CODEC_AUTO, QMIG_LINK_SLOW - 1);
 }
 
 /* Nobody reads over there: the writer waits, what is held is bounded. */
@@ -312,15 +328,51 @@ test_nonsense(void)
     check_nonsense(&head, bytes, QMIG_ERROR_PROTOCOL);
 }
 
+/* A frame that is to follow others, which it does not. */
+static void
+test_history_nonsense(void)
+{
+    g_autoptr(QmigLink) far = new_link(false, 60000, QMIG_CODEC_AUTO);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(QmigBuf) got = NULL;
+    const uint8_t open[] = { QMIG_STREAM_DISK, 0, 0, 0, 0, 0, 0 }, bytes[64] = { 9 };
+    QmigFrameHead head = { .type = QMIG_FRAME_OPEN,
+                           .stream = 1,
+                           .length = sizeof open,
+                           .plain_length = sizeof open };
+    QmigFrameType type;
+    int fds[2];
+
+    g_assert_cmpint(
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), ==, 0);
+    g_autoptr(QmigWire) wire = qmig_wire_new(fds[0], NULL, "test");
+    qmig_link_attach(far, qmig_wire_new(fds[1], NULL, "near"), 0);
+    g_assert_true(qmig_wire_write(wire, &head, open, 1000, NULL, NULL));
+    QmigLinkStream *s = qmig_link_accept(far, NULL, NULL);
+    head = (QmigFrameHead){ .type = QMIG_FRAME_DATA,
+                            .stream = 1,
+                            .seq = 1,
+                            .codec = QMIG_FRAME_ZSTD_HISTORY,
+                            .length = sizeof bytes,
+                            .plain_length = 400 };
+    g_assert_true(qmig_wire_write(wire, &head, bytes, 1000, NULL, NULL));
+    g_assert_false(qmig_link_stream_read(s, &type, &got, &error));
+    g_assert_error(error, QMIG_ERROR, QMIG_ERROR_PROTOCOL);
+    g_assert_null(got);
+    g_assert_cmpint(qmig_link_state(far), ==, QMIG_LINK_FAILED);
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/link/session/breaks", test_breaks);
+    g_test_add_func("/link/session/breaks-with-history", test_breaks_with_history);
     g_test_add_func("/link/session/window", test_window);
     g_test_add_func("/link/session/lean", test_lean);
     g_test_add_func("/link/session/deadline", test_deadline);
     g_test_add_func("/link/session/silence", test_silence);
     g_test_add_func("/link/session/nonsense", test_nonsense);
+    g_test_add_func("/link/session/history-nonsense", test_history_nonsense);
     return g_test_run();
 }
