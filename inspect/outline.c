@@ -7,6 +7,7 @@
 
 #include "inspect/capture.h"
 #include "inspect/times.h"
+#include "stream/command.h"
 
 #include <string.h>
 
@@ -25,20 +26,6 @@ static const char *const section_types[] = {
     [QMIG_SECTION_PART] = "part",
     [QMIG_SECTION_END] = "end",
     [QMIG_SECTION_FULL] = "full",
-};
-
-static const char *const command_names[] = {
-    [QMIG_COMMAND_OPEN_RETURN_PATH] = "open-return-path",
-    [QMIG_COMMAND_PING] = "ping",
-    [QMIG_COMMAND_POSTCOPY_ADVISE] = "postcopy-advise",
-    [QMIG_COMMAND_POSTCOPY_LISTEN] = "postcopy-listen",
-    [QMIG_COMMAND_POSTCOPY_RUN] = "postcopy-run",
-    [QMIG_COMMAND_POSTCOPY_RAM_DISCARD] = "postcopy-ram-discard",
-    [QMIG_COMMAND_PACKAGED] = "packaged",
-    [QMIG_COMMAND_ENABLE_COLO] = "enable-colo",
-    [QMIG_COMMAND_POSTCOPY_RESUME] = "postcopy-resume",
-    [QMIG_COMMAND_RECV_BITMAP] = "recv-bitmap",
-    [QMIG_COMMAND_SWITCHOVER_START] = "switchover-start",
 };
 
 static const char *const bytes_names[] = {
@@ -236,9 +223,7 @@ static void
 on_command(Outline *o, const struct qmig_event *ev)
 {
     const struct qmig_event_command *cmd = &ev->u.command;
-    const char *name = cmd->command < G_N_ELEMENTS(command_names)
-                           ? command_names[cmd->command]
-                           : NULL;
+    const char *name = qmig_command_name(cmd->command);
     JsonObject *entry = new_entry(o, ev, "command");
 
     add_text(entry, "name", name != NULL ? name : "unknown");

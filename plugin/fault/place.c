@@ -2,6 +2,7 @@
 /* Places and actions of faults, as people write them. */
 #include "plugin/fault/fault.h"
 
+#include "stream/command.h"
 #include "util/error.h"
 #include "util/units.h"
 
@@ -30,25 +31,14 @@ static const struct {
     { "eof", QMIG_EVENT_EOF, 0, false },
 };
 
-static const char *const commands[] = {
-    [QMIG_COMMAND_OPEN_RETURN_PATH] = "open-return-path",
-    [QMIG_COMMAND_PING] = "ping",
-    [QMIG_COMMAND_POSTCOPY_ADVISE] = "postcopy-advise",
-    [QMIG_COMMAND_POSTCOPY_LISTEN] = "postcopy-listen",
-    [QMIG_COMMAND_POSTCOPY_RUN] = "postcopy-run",
-    [QMIG_COMMAND_POSTCOPY_RAM_DISCARD] = "postcopy-ram-discard",
-    [QMIG_COMMAND_PACKAGED] = "packaged",
-    [QMIG_COMMAND_ENABLE_COLO] = "enable-colo",
-    [QMIG_COMMAND_POSTCOPY_RESUME] = "postcopy-resume",
-    [QMIG_COMMAND_RECV_BITMAP] = "recv-bitmap",
-    [QMIG_COMMAND_SWITCHOVER_START] = "switchover-start",
-};
-
 static bool
 parse_command(Fault *fault, GError **error)
 {
-    for (uint32_t i = 1; fault->name != NULL && i < G_N_ELEMENTS(commands); i++) {
-        if (strcmp(commands[i], fault->name) == 0) {
+    const char *name;
+
+    for (uint32_t i = 1; fault->name != NULL && (name = qmig_command_name(i)) != NULL;
+         i++) {
+        if (strcmp(name, fault->name) == 0) {
             fault->number = i;
             g_clear_pointer(&fault->name, g_free);
             return true;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The decoder: same events for every split, placed errors for bad bytes, bounded memory. */
+#include "stream/command.h"
 #include "stream/decoder.h"
 #include "stream/dump.h"
 #include "stream/encoder.h"
@@ -526,6 +527,18 @@ test_large_pages(void)
     }
 }
 
+static void
+test_command_names(void)
+{
+    for (unsigned i = 1; i <= QMIG_COMMAND_SWITCHOVER_START; i++) {
+        g_assert_nonnull(qmig_command_name(i));
+    }
+    g_assert_cmpstr(qmig_command_name(QMIG_COMMAND_PACKAGED), ==, "packaged");
+    g_assert_null(qmig_command_name(0));
+    g_assert_null(qmig_command_name(QMIG_COMMAND_SWITCHOVER_START + 1));
+    g_assert_null(qmig_command_name(UINT16_MAX));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -550,5 +563,6 @@ main(int argc, char **argv)
     g_test_add_func("/ram/ignore-shared-adds-an-address-to-each-block",
                     test_ignore_shared);
     g_test_add_func("/ram/64-KiB-pages-follow-the-configuration", test_large_pages);
+    g_test_add_func("/command/each-known-one-has-a-name", test_command_names);
     return g_test_run();
 }
