@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What both ends of the tunnel share as programs that run for long. */
 #include "cli/cli.h"
+#include "cli/proxy-limits.h"
 #include "cli/proxy.h"
 #include "util/error.h"
 #include "util/units.h"
@@ -158,6 +159,23 @@ cli_proxy_read_limits(CliProxyLimits *limits, GError **error)
         return false;
     }
     return o->limits == NULL || take_file(limits, error);
+}
+
+bool
+cli_proxy_reload_limits(QmigProxy *proxy, CliProxyLimits *limits)
+{
+    const char *file = cli_proxy_options.limits;
+    CliProxyLimits fresh;
+    g_autoptr(GError) error = NULL;
+
+    if (!cli_proxy_read_limits(&fresh, &error) ||
+        (proxy != NULL && file != NULL &&
+         cli_limits_apply(proxy, file, true, &error) < 0)) {
+        fprintf(stderr, "qmig proxy: %s; the old limits stay\n", error->message);
+        return false;
+    }
+    *limits = fresh;
+    return true;
 }
 
 bool

@@ -153,27 +153,30 @@ begin(GError **error)
 
 /* ---- while it runs -------------------------------------------------------------------------- */
 
-/* What cannot be read changes nothing. */
 static void
-reload(void)
+take_limits(void)
 {
     CliProxyLimits limits;
+
+    if (!cli_proxy_reload_limits(NULL, &limits)) {
+        return;
+    }
+    if (limits.cache != this.limits.cache) {
+        fprintf(stderr,
+                "qmig proxy: the size of the cache changes when it is started again\n");
+        limits.cache = this.limits.cache;
+    }
+    this.limits = limits;
+    qmig_far_set_limits(this.far, limits.sessions, limits.rate);
+}
+
+/* What cannot be read changes nothing. */
+static void
+take_creds(void)
+{
     g_autoptr(GError) error = NULL;
     QmigTlsCreds *tls = NULL;
 
-    if (!cli_proxy_read_limits(&limits, &error)) {
-        fprintf(stderr, "qmig proxy: %s; the old limits stay\n", error->message);
-        g_clear_error(&error);
-    } else {
-        if (limits.cache != this.limits.cache) {
-            fprintf(stderr,
-                    "qmig proxy: the size of the cache changes when it is started "
-                    "again\n");
-            limits.cache = this.limits.cache;
-        }
-        this.limits = limits;
-        qmig_far_set_limits(this.far, limits.sessions, limits.rate);
-    }
     if (this.tls == NULL) {
         return;
     }
@@ -242,7 +245,8 @@ take_signal(int signals)
         return false;
     }
     if (info.ssi_signo == SIGHUP) {
-        reload();
+        take_limits();
+        take_creds();
         return false;
     }
     if (this.leaving != NULL) {

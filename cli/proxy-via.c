@@ -183,22 +183,14 @@ begin(GError **error)
 /* ---- while it runs -------------------------------------------------------------------------- */
 
 static void
-reload(void)
+take_limits(void)
 {
     CliProxyLimits limits;
-    g_autoptr(GError) error = NULL;
 
-    if (!cli_proxy_read_limits(&limits, &error)) {
-        fprintf(stderr, "qmig proxy: %s; the old limits stay\n", error->message);
-        return;
+    if (cli_proxy_reload_limits(this.proxy, &limits)) {
+        this.limits.rate = limits.rate;
+        qmig_link_set_rate(qmig_near_link(this.near), limits.rate);
     }
-    if (this.proxy != NULL && cli_proxy_options.limits != NULL &&
-        cli_limits_apply(this.proxy, cli_proxy_options.limits, true, &error) < 0) {
-        fprintf(stderr, "qmig proxy: %s; the old limits stay\n", error->message);
-        return;
-    }
-    this.limits.rate = limits.rate;
-    qmig_link_set_rate(qmig_near_link(this.near), limits.rate);
 }
 
 static JsonObject *
@@ -272,7 +264,7 @@ take_signal(int signals)
         return RUNS;
     }
     if (info.ssi_signo == SIGHUP) {
-        reload();
+        take_limits();
         return RUNS;
     }
     if (this.proxy == NULL && is_through()) {

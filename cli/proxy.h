@@ -59,6 +59,17 @@ typedef struct {
 bool cli_proxy_read_limits(CliProxyLimits *limits,
                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/**
+ * cli_proxy_reload_limits() - read them again, on SIGHUP
+ * @proxy:  (nullable) the plugins in front of the tunnel: what the file has for them is set
+ * @limits: (out) of the tunnel, for the caller to set
+ *
+ * Return: false when something cannot be read or set; a line on stderr has said so, and the old
+ * limits stay, those of plugins too.
+ */
+bool cli_proxy_reload_limits(QmigProxy *proxy,
+                             CliProxyLimits *limits) G_GNUC_WARN_UNUSED_RESULT;
+
 /* Milliseconds of --deadline. Errors: CONFIG. */
 bool cli_proxy_read_deadline(uint32_t fallback_ms, uint32_t *ms,
                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
