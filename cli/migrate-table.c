@@ -453,6 +453,14 @@ static const CliOption table[] = {
           "without any connection the tunnel gives up: before the switchover with exit code "
           "5 and the guest on the source, in post-copy with exit code 6. Default: 2 "
           "minutes. The far end may grant less." },
+    { "via-standstill", CLI_DURATION, CLI_GROUP_TUNNEL, .arg = "TIME",
+      .field = CLI_FIELD(via_standstill_ms), .needs = "via",
+      .why = "it is for the tunnel", .help = "and so long while the guest stands still",
+      .text =
+          "A link that goes down at the switchover finds the guest stopped on the source, "
+          "and not yet running on the destination. After this time it goes on on the "
+          "source (exit code 5), even if B<--via-deadline> would wait longer. Without "
+          "effect in post-copy, which has no way back. Default: no sooner." },
     { "via-tls-dir", CLI_FILE, CLI_GROUP_TUNNEL, .arg = "DIR",
       .field = CLI_FIELD(via_tls_dir), .needs = "via", .excludes = "via-insecure",
       .why = "it is for the tunnel's TLS",

@@ -127,8 +127,9 @@ typedef struct {
     char *via_compression, *via_cache, *via_bandwidth;
     uint64_t
         via_deadline_ms; /* without a connection for so long it gives up; 0 = 120 000 */
-    char *via_tls_dir;   /* NULL: that of tls_proxy_dir, tls_dir, or /etc/pki/qemu */
-    char *via_tls_user;  /* NULL: "qemu" */
+    uint64_t via_standstill_ms; /* likewise while the guest stands still; 0 = no sooner */
+    char *via_tls_dir;  /* NULL: that of tls_proxy_dir, tls_dir, or /etc/pki/qemu */
+    char *via_tls_user; /* NULL: "qemu" */
     char *via_tls_destination; /* the name in the far end's certificate; NULL: its host */
     bool via_tls_psk;
     bool via_insecure;      /* in the clear, to whoever answers */

@@ -228,8 +228,8 @@ has_name(const GPtrArray *names, const char *name)
     return g_ptr_array_find_with_equal_func((GPtrArray *)names, name, g_str_equal, NULL);
 }
 
-static bool
-disconnect(QmigJob *job, GError **error)
+bool
+qmig_storage_disconnect(QmigJob *job, GError **error)
 {
     g_autoptr(GPtrArray) nodes = qmig_qmp_query_nodes(job->source.qmp, error);
 
@@ -336,7 +336,8 @@ qmig_storage_undo(QmigJob *job)
         return;
     }
     if (!job->source.closed) {
-        if (has_anything(s) && (!end_mirrors(job, &error) || !disconnect(job, &error))) {
+        if (has_anything(s) &&
+            (!end_mirrors(job, &error) || !qmig_storage_disconnect(job, &error))) {
             qmig_job_message(job, "%s; what copied its disks is left there",
                              error->message);
             g_clear_error(&error);

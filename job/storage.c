@@ -450,6 +450,24 @@ await_end(QmigJob *job, GError **error)
     }
 }
 
+/* A client of NBD flushes before it goes, which hangs QEMU as long as the tunnel is dark: what looks
+ * first what is left to be done is done again when it is up. */
+static bool
+despite_darkness(QmigJob *job, bool (*step)(QmigJob *, GError **), GError **error)
+{
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+
+        if (step(job, &local)) {
+            return true;
+        }
+        if (!qmig_via_forgives(job, local) || !qmig_via_wait(job)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    }
+}
+
 /* The guest stands still: the mirrors end with both images equal. Then nothing of them may be
  * left: the destination's guest could not have a disk that is exported. */
 static bool
@@ -474,12 +492,9 @@ storage_pre_switchover(QmigJob *job, GError **error)
             return false;
         }
         disk->mirrored = false;
-        if (!qmig_qmp_blockdev_del(job->source.qmp, disk->id, error)) {
-            return false;
-        }
-        disk->connected = false;
     }
-    if (!qmig_storage_end_serving(job, error)) {
+    if (!despite_darkness(job, qmig_storage_disconnect, error) ||
+        !despite_darkness(job, qmig_storage_end_serving, error)) {
         return false;
     }
     s->finished = true;

@@ -66,6 +66,8 @@ bool qmig_storage_clear_leftovers(QmigJob *job, QmigSide *side,
                                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* storage-end.c: the source answers no more: let it not wait for the destination's disks. */
 void qmig_storage_release_source(QmigJob *job);
+/* storage-end.c: the source's ways to the destination's disks, those that are left. */
+bool qmig_storage_disconnect(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* storage-end.c: exports and server of the destination. */
 bool qmig_storage_end_serving(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 

@@ -23,6 +23,7 @@ struct QmigVia {
     QmigLinkState told;  /* the state as people know it */
     int64_t broken_us;   /* when it went dark; 0 = it is not */
     int64_t looked_us;   /* the last look */
+    int64_t still_us;    /* since when the guest stands still in the dark; 0 = no */
     int64_t dark_us;     /* sum of dark times, up to the last look */
     uint64_t counted_ms; /* dark time by the session's own count, at the last look */
     bool critical;       /* the far end was told that the guest changes hosts */

@@ -143,6 +143,17 @@ read_deadline(uint64_t ms, uint32_t *deadline_ms, GError **error)
 }
 
 static bool
+read_standstill(uint64_t ms, QmigViaSettings *s, GError **error)
+{
+    s->standstill_ms = (uint32_t)MIN(ms, UINT32_MAX);
+    return ms == 0 || (ms >= MIN_DEADLINE_MS && ms <= s->deadline_ms) ||
+           qmig_set_error(error, QMIG_ERROR_CONFIG,
+                          "--via-standstill: %" G_GUINT64_FORMAT
+                          " ms, wanted 1 second to --via-deadline, which is %u ms",
+                          ms, s->deadline_ms);
+}
+
+static bool
 read_rate(const char *text, uint64_t *rate, GError **error)
 {
     if (text != NULL && !qmig_parse_rate(text, rate, error)) {
@@ -161,7 +172,8 @@ qmig_via_settings_read(const QmigJobOptions *options, QmigViaSettings *s, GError
            read_codec(options->via_compression, s, error) &&
            read_cache(options->via_cache, &s->cache_size, error) &&
            read_rate(options->via_bandwidth, &s->rate, error) &&
-           read_deadline(options->via_deadline_ms, &s->deadline_ms, error);
+           read_deadline(options->via_deadline_ms, &s->deadline_ms, error) &&
+           read_standstill(options->via_standstill_ms, s, error);
 }
 
 void

@@ -110,17 +110,36 @@ far_text(const QmigVia *via)
     return qmig_address_to_string(via->settings.far->pdata[0]);
 }
 
+/* Has the source stopped its guest, and nobody been told to run it over there? */
+static bool
+stands_still(const QmigJob *job)
+{
+    return job->via->near != NULL && !job->postcopy.asked &&
+           job->phase == QMIG_PHASE_SWITCHOVER;
+}
+
 static void
 tell_event(QmigJob *job)
 {
     qmig_events_tell(job, "tunnel", qmig_via_status(job));
 }
 
+/* So long may it be dark now. */
+static uint32_t
+patience_ms(const QmigJob *job)
+{
+    const QmigViaSettings *s = &job->via->settings;
+
+    return stands_still(job) && s->standstill_ms > 0
+               ? MIN(s->standstill_ms, s->deadline_ms)
+               : s->deadline_ms;
+}
+
 static void
 tell_dark(QmigJob *job)
 {
     g_autofree char *far = far_text(job->via);
-    g_autofree char *limit = qmig_format_duration(job->via->settings.deadline_ms);
+    g_autofree char *limit = qmig_format_duration(patience_ms(job));
 
     qmig_job_message(job, "tunnel: the link to %s is down; waiting up to %s for it", far,
                      limit);
@@ -132,6 +151,33 @@ tell_up(QmigJob *job, int64_t dark_us)
     g_autofree char *time = qmig_format_duration((uint64_t)dark_us / 1000);
 
     qmig_job_message(job, "tunnel: the link is up again after %s", time);
+}
+
+/*
+ * The guest has stood still for long enough: the session ends, and with it what is under way. Only
+ * the destination has not been told to run it, so it goes on on the source.
+ */
+static void
+judge_standstill(QmigJob *job)
+{
+    QmigVia *via = job->via;
+    GError *error = NULL;
+
+    if (!stands_still(job) || via->told != QMIG_LINK_DARK ||
+        via->settings.standstill_ms == 0) {
+        via->still_us = 0;
+        return;
+    }
+    via->still_us = via->still_us != 0 ? via->still_us : qmig_now_us();
+    if (qmig_now_us() - via->still_us < (int64_t)via->settings.standstill_ms * 1000) {
+        return;
+    }
+    g_autofree char *time = qmig_format_duration(via->settings.standstill_ms);
+    qmig_set_error(&error, QMIG_ERROR_TIMEOUT,
+                   "the guest stood still for %s because the link is down "
+                   "(--via-standstill)",
+                   time);
+    qmig_link_fail(qmig_near_link(via->near), error);
 }
 
 /* The guest is about to stand still, or does, or its memory is on both sides. */
@@ -166,6 +212,7 @@ qmig_via_look(QmigJob *job)
     qmig_via_stats(via, &stats);
     via->counted_ms = stats.dark_ms;
     tell_far_end(job);
+    judge_standstill(job);
     if (state == via->told) {
         return;
     }
@@ -414,6 +461,19 @@ ensure_session(QmigJob *job, GError **error)
     return true;
 }
 
+/* While things are prepared nobody waits for us, and nothing is lost: wait for the link. */
+static bool
+await_session(QmigJob *job, GError **error)
+{
+    while (job->phase <= QMIG_PHASE_STORAGE &&
+           qmig_via_state(job->via) == QMIG_LINK_DARK &&
+           !qmig_cancel_is_raised(job->cancel)) {
+        qmig_via_look(job);
+        g_usleep(WAIT_POLL_US);
+    }
+    return ensure_session(job, error);
+}
+
 bool
 qmig_via_begin(QmigJob *job, GError **error)
 {
@@ -448,7 +508,7 @@ qmig_via_forward(QmigJob *job, GError **error)
     if (via == NULL) {
         return true;
     }
-    return ensure_session(job, error) &&
+    return await_session(job, error) &&
            (via->target != NULL ||
             forward(job, QMIG_STREAM_MIGRATION, job->options->direct,
                     job->endpoints.connect, &via->target, error));
@@ -467,7 +527,7 @@ qmig_via_forward_disks(QmigJob *job, const QmigAddress *there, QmigAddress **her
                        GError **error)
 {
     *here = NULL;
-    return ensure_session(job, error) &&
+    return await_session(job, error) &&
            forward(job, QMIG_STREAM_DISK, true, there, here, error);
 }
 

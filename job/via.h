@@ -32,6 +32,7 @@ typedef struct {
     uint64_t cache_size; /* bytes */
     uint64_t rate;       /* bytes/s on the wire; 0: no limit */
     uint32_t deadline_ms;
+    uint32_t standstill_ms; /* 0: as long as deadline_ms */
 } QmigViaSettings;
 
 /**

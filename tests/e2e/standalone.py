@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Both ends of a tunnel as programs of their own, for migrations that plain QMP drives."""
+import threading
 import time
 
 import lib
@@ -130,23 +131,32 @@ class Breaking:
         self._strike, self._seconds = strike, seconds
         self.struck_ns = None
         self.begun = time.monotonic()
-        self._asked = False
+        self._asked, self._mender = False, None
 
     def run(self):
-        """Until it has ended; query-migrate of the source."""
+        """Until it has ended, and its link is as before; query-migrate of the source."""
+        try:
+            return self._run()
+        finally:
+            if self._mender:
+                self._mender.cancel()
+                self._mender.join()
+            self._ends.link.mend()
+
+    def _run(self):
         end = None
         while True:
-            info = self._p.src.cmd("query-migrate", timeout=PATIENCE_S)
+            info = self._p.src.cmd("query-migrate", timeout=self._seconds + PATIENCE_S)
             now = time.monotonic()
             if end is None and self._at(info):
                 self._strike(self._ends.link)
                 self.struck_ns, end = time.monotonic_ns(), now + self._seconds
+                # Not by this loop: a QEMU that waits for the link at its end answers nobody.
+                self._mender = threading.Timer(self._seconds, self._ends.link.mend)
+                self._mender.start()
             elif end and now < end and self._strike is RelayLink.cut_one:
                 self._strike(self._ends.link)
-            elif end and now >= end:
-                self._ends.link.mend()
             if info.get("status") in ("completed", "failed", "postcopy-paused"):
-                self._ends.link.mend()
                 return info
             self._go_over(info)
             check(now < self.begun + self._seconds + PATIENCE_S,

@@ -60,6 +60,7 @@ ELSEWHERE = {
     "via-cache": ("test-tunnel.py", "by a pre-shared key, no codec, no cache, four connections"),
     "via-bandwidth": ("test-tunnel.py", "dark for seconds, and it goes on"),
     "via-deadline": ("test-tunnel.py", "dark for too long: exit 5"),
+    "via-standstill": ("test-link-breaks.py", "plain, switchover: stands still too long"),
     "via-tls-dir": ("test-tunnel.py", "over TLS, RAM equal"),
     "via-tls-psk": ("test-tunnel.py", "by a pre-shared key, no codec, no cache, four connections"),
     "via-tls-user": ("test-tunnel.py", "by a pre-shared key, no codec, no cache, four connections"),

@@ -203,13 +203,17 @@ class Case:
         with World(self.mode, self.cable) as world:
             p = world.pair
             p.wait_ticking(p.src)
-            witness = Witness(p)
+            witness, settings = Witness(p), lib.settings(p.src)
             begin = time.monotonic()
             try:
                 done = self._migrate(world, wait)
             finally:
                 witness.stop()
             self.result += f"exit {done.code} after {time.monotonic() - begin:.1f} s"
+            if done.code == 2 and '"phase":"begin","guest":"source"' in done.err:
+                self.result += ", before there was a session"
+                stayed(p, settings, witness, done.err)
+                return
             self._judge(p, done, witness)
 
     def _migrate(self, world, wait):
@@ -369,14 +373,15 @@ def near_killed(mode, place):
     return test
 
 
-def too_long(mode, place, codes, then=None):
+def too_long(mode, place, codes, then=None, option="--via-deadline=3s"):
     """A test: dark for longer than was allowed; @then(struck, done): what its user does."""
     def test():
-        with World(MODES[mode]) as world, \
-                Struck(world, mode, place, "--via-deadline=3s") as struck:
+        with World(MODES[mode]) as world, Struck(world, mode, place, option) as struck:
             world.link.black_hole()
             struck.gate.release()
+            begin = time.monotonic()
             done = struck.gate.finish(END_S)
+            check(time.monotonic() - begin < 30, f"it waits no longer than {option}")
             world.link.mend()
             return struck.judge(then(struck, done) if then else done, codes)
     return test
@@ -417,6 +422,8 @@ SPECIALS = [
                           ("postcopy", "perform"), ("postcopy", "pages"))),
     Special("plain, perform: too long", too_long("plain", "perform", (3, 5))),
     Special("plain, switchover: too long", too_long("plain", "switchover", (3, 5))),
+    Special("plain, switchover: stands still too long",
+            too_long("plain", "switchover", (5,), option="--via-standstill=2s")),
     Special("postcopy, pages: too long", too_long("postcopy", "pages", (0,), resumed)),
 ]
 
@@ -456,7 +463,7 @@ BY_QMP = {"7.2": [("multifd zstd", 0.5, "black hole", 2)],
           "11.1": [("multifd zlib", 0.3, "one connection", 2), ("postcopy", 0.9, "slow", 2)]}
 SPECIAL = {"7.2": ("without the tunnel, perform: cut 1 s, cable",
                    "plain, perform: far end killed", "postcopy, by QMP: near end killed"),
-           "11.1": ("plain, perform: too long", "plain, perform: near end killed",
+           "11.1": ("plain, switchover: stands still too long", "plain, perform: near end killed",
                     "postcopy, by QMP: far end killed")}
 
 

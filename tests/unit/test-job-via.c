@@ -110,6 +110,14 @@ qmig_link_error(QmigLink *link)
 }
 
 void
+qmig_link_fail(QmigLink *link, GError *error)
+{
+    (void)link;
+    g_error_free(error);
+    g_atomic_int_set(&play.failed, 1);
+}
+
+void
 qmig_link_set_critical(QmigLink *link, bool critical)
 {
     (void)link;
