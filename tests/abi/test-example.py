@@ -12,28 +12,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import traceback
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/lib"))
 
 import carry  # noqa: E402
+from tap import Skip, check, run_tests  # noqa: E402
 
 QMIG, BUILD = (os.path.abspath(path) for path in sys.argv[1:])
 SCRATCH = tempfile.TemporaryDirectory(prefix="example-")
 HOME = pathlib.Path(SCRATCH.name)
 ROOT = HOME / "root"
 STRICT = "-O1 -Wall -Wextra -pedantic -Werror"
-
-
-class Skip(Exception):
-    """The machine lacks something; the text says what."""
-
-
-def check(condition, claim):
-    """An assertion that names what was claimed."""
-    if not condition:
-        raise AssertionError(claim)
 
 
 def call(*args, code=0, **options):
@@ -157,16 +147,4 @@ TESTS = [("the headers are installed alone, with a pkg-config file", installed_h
          ("built as C++", as_cxx),
          ("installed, loaded by name", by_name),
          ("what is missing is said", refusals)]
-print(f"1..{len(TESTS)}", flush=True)
-BAD = 0
-for number, (name, function) in enumerate(TESTS, 1):
-    try:
-        function()
-        print(f"ok {number} - {name}", flush=True)
-    except Skip as skip:
-        print(f"ok {number} - {name} # SKIP {skip}", flush=True)
-    except Exception:  # pylint: disable=broad-except
-        BAD = 1
-        print(f"not ok {number} - {name}", flush=True)
-        print("# " + traceback.format_exc().rstrip().replace("\n", "\n# "), flush=True)
-sys.exit(BAD)
+run_tests(TESTS)

@@ -20,9 +20,12 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests/lib"))
+
+from tap import Skip, check, run_tests  # noqa: E402
+
 QMIG = os.environ.get("QMIG", str(TOP / "build/cli/qmig"))
 MAN = TOP / "docs/man"
 PAGES = {"migrate": "qmig-migrate", "check": "qmig-check", "options": "qmig-options",
@@ -40,16 +43,6 @@ atexit.register(shutil.rmtree, os.environ["QMIG_RUNTIME_DIR"], ignore_errors=Tru
 USAGE_ERRORS = ("Unknown option", "is no command", "arguments given", "are both needed",
                 "wanted ", "Missing argument", "Cannot parse", "no plugin", "no parameter",
                 "is no number", "unknown unit", "expected unix:PATH", "neither a capability")
-
-
-class Skip(Exception):
-    """The machine lacks something; the text says what."""
-
-
-def check(condition, claim):
-    """An assertion that names what was claimed."""
-    if not condition:
-        raise AssertionError(claim)
 
 
 class Run:
@@ -774,20 +767,7 @@ TESTS = [
 
 def main():
     """Run them as TAP; exit 1 when one failed."""
-    failed = False
-    print(f"1..{len(TESTS)}", flush=True)
-    for number, (name, function) in enumerate(TESTS, 1):
-        try:
-            function()
-        except Skip as skip:
-            print(f"ok {number} - {name} # SKIP {skip}", flush=True)
-        except Exception:  # pylint: disable=broad-except
-            failed = True
-            print(f"not ok {number} - {name}", flush=True)
-            print("# " + traceback.format_exc().rstrip().replace("\n", "\n# "), flush=True)
-        else:
-            print(f"ok {number} - {name}", flush=True)
-    sys.exit(failed)
+    run_tests(TESTS)
 
 
 if __name__ == "__main__":

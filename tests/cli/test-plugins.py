@@ -13,28 +13,18 @@ import struct
 import subprocess
 import sys
 import tempfile
-import traceback
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/lib"))
 
 import carry  # noqa: E402
+from tap import Skip, check, run_tests  # noqa: E402
 
 QMIG = os.environ.get("QMIG", str(TOP / "build/cli/qmig"))
 MAN = TOP / "docs/man"
 SCRATCH = tempfile.TemporaryDirectory(prefix="plugins-")
 PLAIN = "7.2-q35-no-return-path"
 ANSWERED = "11.1-return-path"
-
-
-class Skip(Exception):
-    """The machine lacks something; the text says what."""
-
-
-def check(condition, claim):
-    """An assertion that names what was claimed."""
-    if not condition:
-        raise AssertionError(claim)
 
 
 def qmig(*args, codes=(0,)):
@@ -268,23 +258,13 @@ TESTS = [
 ]
 
 
-def main():
-    """TAP."""
-    failed = False
-    print(f"1..{len(TESTS)}", flush=True)
-    for number, (name, function) in enumerate(TESTS, 1):
-        try:
-            if shutil.which("zstd") is None:
-                raise Skip("zstd is not here")
-            function()
-            print(f"ok {number} - {name}", flush=True)
-        except Skip as skip:
-            print(f"ok {number} - {name} # SKIP {skip}", flush=True)
-        except Exception:  # pylint: disable=broad-except
-            failed = True
-            print(f"not ok {number} - {name}", flush=True)
-            print("# " + traceback.format_exc().rstrip().replace("\n", "\n# "), flush=True)
-    sys.exit(failed)
+def with_zstd(function):
+    """A test that needs it."""
+    def test():
+        if shutil.which("zstd") is None:
+            raise Skip("zstd is not here")
+        function()
+    return test
 
 
-main()
+run_tests([(name, with_zstd(function)) for name, function in TESTS])

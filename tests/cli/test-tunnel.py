@@ -19,9 +19,12 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests/lib"))
+
+from tap import Skip, check, run_tests  # noqa: E402
+
 QMIG = os.environ.get("QMIG", str(TOP / "build/cli/qmig"))
 SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="qmig-tun-"))
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
@@ -30,16 +33,6 @@ RUN.mkdir(mode=0o700)
 os.environ["QMIG_RUNTIME_DIR"] = str(RUN)
 PKI, OTHER = SCRATCH / "pki", SCRATCH / "other"
 DEADLINE_S = 20
-
-
-class Skip(Exception):
-    """The machine lacks something; the text says what."""
-
-
-def check(condition, claim):
-    """An assertion that names what was claimed."""
-    if not condition:
-        raise AssertionError(claim)
 
 
 def qmig(*args, code=0, **options):
@@ -415,20 +408,7 @@ def main():
     for args in (("all", PKI, "--host", "127.0.0.1"), ("all", OTHER, "--host", "127.0.0.1"),
                  ("psk", SCRATCH / "psk")):
         qmig("pki", *args)
-    failed = False
-    print(f"1..{len(TESTS)}", flush=True)
-    for number, (name, run) in enumerate(TESTS, 1):
-        try:
-            run()
-        except Skip as skip:
-            print(f"ok {number} - {name} # SKIP {skip}", flush=True)
-        except Exception:  # pylint: disable=broad-except
-            failed = True
-            print(f"not ok {number} - {name}", flush=True)
-            print("# " + traceback.format_exc().rstrip().replace("\n", "\n# "), flush=True)
-        else:
-            print(f"ok {number} - {name}", flush=True)
-    sys.exit(failed)
+    run_tests(TESTS)
 
 
 if __name__ == "__main__":

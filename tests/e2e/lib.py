@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the end-to-end tests share: TAP output, running qmig, the claims every test makes."""
+"""What the end-to-end tests share: running qmig, the claims every test makes."""
 import json
 import os
 import pathlib
@@ -8,43 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "test-vm"))
+sys.path[:0] = [str(TOP / "test-vm"), str(TOP / "tests/lib")]
 
 import vm  # noqa: E402  (the launcher lives beside the guests)
+from tap import Skip, check, run_tests  # noqa: E402,F401  (all tests say lib.Skip, lib.check, …)
 
 QMIG = os.environ.get("QMIG", str(TOP / "build/cli/qmig"))
 FULL = bool(os.environ.get("QMIG_TEST_FULL"))
-
-
-class Skip(Exception):
-    """The machine lacks something; the text says what."""
-
-
-def check(condition, claim):
-    """An assertion that names what was claimed."""
-    if not condition:
-        raise AssertionError(claim)
-
-
-def run_tests(tests):
-    """Run (name, function) pairs as TAP; exit 1 when one failed."""
-    failed = False
-    print(f"1..{len(tests)}", flush=True)
-    for number, (name, function) in enumerate(tests, 1):
-        try:
-            function()
-        except Skip as skip:
-            print(f"ok {number} - {name} # SKIP {skip}", flush=True)
-        except Exception:  # pylint: disable=broad-except
-            failed = True
-            print(f"not ok {number} - {name}", flush=True)
-            print("# " + traceback.format_exc().rstrip().replace("\n", "\n# "), flush=True)
-        else:
-            print(f"ok {number} - {name}", flush=True)
-    sys.exit(failed)
 
 
 def qemu(version):
