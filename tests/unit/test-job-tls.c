@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The rehearsal's two ends, against each other and against peers that are not what they should be. */
 #include "job/tls-handshake.h"
+#include "tests/lib/pki.h"
 #include "util/auto.h"
 #include "util/error.h"
 #include "util/socket.h"
@@ -10,9 +11,7 @@
 
 enum { PATIENCE_MS = 10000 };
 
-static struct {
-    char *dir, *good, *other, *bare;
-} pki;
+static TestPki pki;
 
 /* A server in a thread of its own. */
 typedef struct {
@@ -44,8 +43,7 @@ server_start(Server *s)
     s->address = qmig_address_new_unix(path);
     s->listener = qmig_socket_listen(s->address, 4, NULL, &error);
     g_assert_no_error(error);
-    s->creds = qmig_tls_creds_new(pki.good, QMIG_PKI_SERVER, NULL, &error);
-    g_assert_no_error(error);
+    s->creds = test_pki_creds(pki.good, QMIG_PKI_SERVER);
     s->thread = g_thread_new("server", serve, s);
 }
 
@@ -127,8 +125,7 @@ test_client_of_another_ca_is_told_gently(void)
     g_auto(QmigFd) fd = -1;
 
     server_start(&s);
-    creds = qmig_tls_creds_new(pki.other, QMIG_PKI_CLIENT, NULL, &error);
-    g_assert_no_error(error);
+    creds = test_pki_creds(pki.other, QMIG_PKI_CLIENT);
     fd = qmig_socket_connect(s.address, qmig_deadline_in_ms(PATIENCE_MS), NULL, &error);
     g_assert_no_error(error);
     char greeting[18];
@@ -201,8 +198,7 @@ test_nobody_comes(void)
 {
     g_autofree char *path = g_build_filename(pki.dir, "socket", NULL);
     g_autoptr(QmigAddress) address = qmig_address_new_unix(path);
-    g_autoptr(QmigTlsCreds)
-        creds = qmig_tls_creds_new(pki.good, QMIG_PKI_SERVER, NULL, NULL);
+    g_autoptr(QmigTlsCreds) creds = test_pki_creds(pki.good, QMIG_PKI_SERVER);
     g_auto(QmigFd) listener = qmig_socket_listen(address, 1, NULL, NULL);
     GError *error = NULL;
 
@@ -213,51 +209,13 @@ test_nobody_comes(void)
     g_unlink(path);
 }
 
-/* ---- */
-
-static void
-make(const char *dir, const char *ca, QmigPkiKind kind)
-{
-    static const char *const hosts[] = { "b.example", NULL };
-    g_autoptr(GError) error = NULL;
-    QmigPkiRequest request = {
-        .kind = kind, .dir = dir, .ca_dir = ca, .name = "x", .hosts = hosts, .days = 2
-    };
-    bool ok = qmig_pki_make(&request, &error);
-
-    g_assert_no_error(error);
-    g_assert_true(ok);
-}
-
-static void
-remove_dir(char *path)
-{
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-
-    for (const char *name; dir != NULL && (name = g_dir_read_name(dir)) != NULL;) {
-        g_autofree char *file = g_build_filename(path, name, NULL);
-        g_unlink(file);
-    }
-    g_rmdir(path);
-    g_free(path);
-}
-
 int
 main(int argc, char **argv)
 {
     int result;
 
     g_test_init(&argc, &argv, NULL);
-    pki.dir = g_dir_make_tmp("qmig-tls-XXXXXX", NULL);
-    pki.good = g_build_filename(pki.dir, "good", NULL);
-    pki.other = g_build_filename(pki.dir, "other", NULL);
-    pki.bare = g_build_filename(pki.dir, "bare", NULL);
-    make(pki.good, NULL, QMIG_PKI_CA);
-    make(pki.good, pki.good, QMIG_PKI_SERVER);
-    make(pki.good, pki.good, QMIG_PKI_CLIENT);
-    make(pki.other, NULL, QMIG_PKI_CA);
-    make(pki.other, pki.other, QMIG_PKI_CLIENT);
-    make(pki.bare, pki.good, QMIG_PKI_SERVER);
+    test_pki_make(&pki);
     g_test_add_func("/job/tls/good-client-is-accepted", test_good_client_is_accepted);
     g_test_add_func("/job/tls/client-without-certificate-is-told-gently",
                     test_client_without_certificate_is_told_gently);
@@ -267,9 +225,6 @@ main(int argc, char **argv)
     g_test_add_func("/job/tls/odd-clients-are-told", test_odd_clients_are_told);
     g_test_add_func("/job/tls/nobody-comes", test_nobody_comes);
     result = g_test_run();
-    remove_dir(pki.good);
-    remove_dir(pki.other);
-    remove_dir(pki.bare);
-    remove_dir(pki.dir);
+    test_pki_remove(&pki);
     return result;
 }

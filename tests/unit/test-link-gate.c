@@ -3,13 +3,12 @@
 #include "proxy/link/gate.h"
 #include "proxy/link/hello.h"
 #include "proxy/link/refusals.h"
+#include "tests/lib/pki.h"
 #include "util/error.h"
-#include "util/pki.h"
 #include "util/socket.h"
 
 #include <arpa/inet.h>
 #include <glib-unix.h>
-#include <glib/gstdio.h>
 #include <malloc.h>
 #include <netinet/in.h>
 #include <openssl/ssl.h>
@@ -18,10 +17,7 @@
 
 enum { PATIENCE_MS = 20000 };
 
-/* Made once: keys cost time. */
-static struct {
-    char *dir, *good, *other, *bare, *psk, *psk_other;
-} pki;
+static TestPki pki;
 
 typedef struct {
     QmigAddress *address;
@@ -83,11 +79,8 @@ take_line(void *data, const char *line)
 static QmigTlsCreds *
 creds_of(const char *dir, QmigPkiKind end)
 {
-    g_autoptr(GError) error = NULL;
-    bool psk = strstr(dir, "psk") != NULL;
-    QmigTlsCreds *creds = qmig_tls_creds_new(dir, end, psk ? "qemu" : NULL, &error);
+    QmigTlsCreds *creds = test_pki_creds(dir, end);
 
-    g_assert_no_error(error);
     qmig_tls_creds_for_tunnel(creds);
     return creds;
 }
@@ -685,64 +678,6 @@ test_refusals_are_summed_up(Door *door, const void *unused)
     g_assert_cmpuint(qmig_refusals_total(refusals), ==, QMIG_REFUSALS_LINES + 4);
 }
 
-/* ---- pki ---------------------------------------------------------------------------------- */
-
-static void
-make(const char *dir, const char *ca_dir, QmigPkiKind kind)
-{
-    static const char *const hosts[] = { "b.example", NULL };
-    g_autoptr(GError) error = NULL;
-    QmigPkiRequest request = { .kind = kind,
-                               .dir = dir,
-                               .ca_dir = ca_dir,
-                               .name = kind == QMIG_PKI_CA ? "a CA" : "b.example",
-                               .hosts = kind == QMIG_PKI_SERVER ? hosts : NULL,
-                               .days = 10 };
-    bool ok = qmig_pki_make(&request, &error);
-
-    g_assert_no_error(error);
-    g_assert_true(ok);
-}
-
-static void
-make_pki(void)
-{
-    pki.dir = g_dir_make_tmp("qmig-pki-XXXXXX", NULL);
-    pki.good = g_build_filename(pki.dir, "good", NULL);
-    pki.other = g_build_filename(pki.dir, "other", NULL);
-    pki.bare = g_build_filename(pki.dir, "bare", NULL);
-    pki.psk = g_build_filename(pki.dir, "psk", NULL);
-    pki.psk_other = g_build_filename(pki.dir, "psk-other", NULL);
-    for (int i = 0; i < 2; i++) {
-        const char *dir = i == 0 ? pki.good : pki.other;
-        make(dir, NULL, QMIG_PKI_CA);
-        make(dir, dir, QMIG_PKI_SERVER);
-        make(dir, dir, QMIG_PKI_CLIENT);
-    }
-    /* A server's directory has the CA's certificate, and none of a client. */
-    make(pki.bare, pki.good, QMIG_PKI_SERVER);
-    g_assert_true(qmig_pki_make_psk(pki.psk, "qemu", NULL));
-    g_assert_true(qmig_pki_make_psk(pki.psk_other, "qemu", NULL));
-}
-
-static void
-remove_pki(void)
-{
-    char *dirs[] = { pki.good, pki.other, pki.bare, pki.psk, pki.psk_other };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(dirs); i++) {
-        g_autoptr(GDir) dir = g_dir_open(dirs[i], 0, NULL);
-        for (const char *name; (name = g_dir_read_name(dir)) != NULL;) {
-            g_autofree char *path = g_build_filename(dirs[i], name, NULL);
-            g_unlink(path);
-        }
-        g_rmdir(dirs[i]);
-        g_free(dirs[i]);
-    }
-    g_rmdir(pki.dir);
-    g_free(pki.dir);
-}
-
 int
 main(int argc, char **argv)
 {
@@ -770,12 +705,12 @@ main(int argc, char **argv)
     int result;
 
     g_test_init(&argc, &argv, NULL);
-    make_pki();
+    test_pki_make(&pki);
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
         g_autofree char *name = g_strdup_printf("/link/gate/%s", tests[i].name);
         g_test_add(name, Door, NULL, set_up, tests[i].run, tear_down);
     }
     result = g_test_run();
-    remove_pki();
+    test_pki_remove(&pki);
     return result;
 }

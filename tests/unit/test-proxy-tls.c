@@ -2,14 +2,9 @@
 /* TLS that ends in the proxy, on both legs; and each way in which it cannot. */
 #include "tests/unit/test-proxy-peers.h"
 
-#include "proxy/tls.h"
+#include "tests/lib/pki.h"
 
-#define HOST "b.example"
-
-/* Made once: keys cost time. */
-static struct {
-    char *dir, *good, *other, *bare, *psk, *psk_other;
-} pki;
+static TestPki pki;
 
 typedef struct {
     Fixture base;
@@ -23,24 +18,13 @@ typedef struct {
     QmigTls *tls;
 } Peer;
 
-static QmigTlsCreds *
-creds_of(const char *dir, QmigPkiKind end)
-{
-    g_autoptr(GError) error = NULL;
-    bool psk = strstr(dir, "psk") != NULL;
-    QmigTlsCreds *creds = qmig_tls_creds_new(dir, end, psk ? "qemu" : NULL, &error);
-
-    g_assert_no_error(error);
-    return creds;
-}
-
 static void
 start_tls_proxy(TlsFixture *f, const char *dir, const char *plugin, const char *host)
 {
     g_autoptr(GError) error = NULL;
     const char *plugins[] = { plugin, NULL };
-    f->server = creds_of(dir, QMIG_PKI_SERVER);
-    f->client = creds_of(dir, QMIG_PKI_CLIENT);
+    f->server = test_pki_creds(dir, QMIG_PKI_SERVER);
+    f->client = test_pki_creds(dir, QMIG_PKI_CLIENT);
     QmigProxyConfig config = {
         .listen = f->base.listen,
         .destination = f->base.destination,
@@ -74,7 +58,7 @@ static void
 peer_begin(Peer *p, int fd, const char *dir, QmigPkiKind end, const char *host)
 {
     p->fd = fd;
-    p->creds = creds_of(dir, end);
+    p->creds = test_pki_creds(dir, end);
     p->tls = qmig_tls_new(p->creds, fd, host, "the proxy");
 }
 
@@ -210,7 +194,7 @@ static void
 test_observed_bytes_pass_exactly(TlsFixture *f, const void *unused)
 {
     (void)unused;
-    start_tls_proxy(f, pki.good, "stats", HOST);
+    start_tls_proxy(f, pki.good, "stats", TEST_PKI_HOST);
     migrate(f, pki.good, "\"mode\":\"observe\"");
     assert_snapshot_has(&f->base, "\"machine\":\"pc-test-1.0\"");
 }
@@ -219,7 +203,7 @@ static void
 test_rewritten_bytes_pass_exactly(TlsFixture *f, const void *unused)
 {
     (void)unused;
-    start_tls_proxy(f, pki.good, "null", HOST);
+    start_tls_proxy(f, pki.good, "null", TEST_PKI_HOST);
     migrate(f, pki.good, "\"mode\":\"rewrite\"");
 }
 
@@ -242,7 +226,7 @@ test_both_ways_at_once(TlsFixture *f, const void *unused)
     (void)unused;
     memset(data, 0x5a, CHUNK);
     memset(message, 0, 65536);
-    start_tls_proxy(f, pki.good, NULL, HOST);
+    start_tls_proxy(f, pki.good, NULL, TEST_PKI_HOST);
     Peer source = source_begin(f, pki.good);
     peer_send(&source, "QEVM", 4);
     Peer destination = destination_begin(f, pki.good);
@@ -268,7 +252,7 @@ multifd_end(TlsFixture *f, bool farewell)
     g_autoptr(GByteArray) stream = sample_precopy();
     uint8_t packet[64] = { 0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1 };
 
-    start_tls_proxy(f, pki.good, NULL, HOST);
+    start_tls_proxy(f, pki.good, NULL, TEST_PKI_HOST);
     Peer source = source_begin(f, pki.good);
     Peer multifd_source = source_begin(f, pki.good);
     peer_send(&multifd_source, packet, sizeof packet);
@@ -312,7 +296,7 @@ test_farewell_waits_for_its_reader(TlsFixture *f, const void *unused)
 
     (void)unused;
     memcpy(data, "\x11\x22\x33\x44\0\0\0\1", 8);
-    start_tls_proxy(f, pki.good, NULL, HOST);
+    start_tls_proxy(f, pki.good, NULL, TEST_PKI_HOST);
     Peer source = source_begin(f, pki.good);
     peer_send(&source, stream->data, 8);
     Peer destination = destination_begin(f, pki.good);
@@ -340,7 +324,7 @@ reject_source(TlsFixture *f, const char *proxy_dir, const char *dir, const char 
 {
     Peer p = { 0 };
 
-    start_tls_proxy(f, proxy_dir, NULL, HOST);
+    start_tls_proxy(f, proxy_dir, NULL, TEST_PKI_HOST);
     peer_begin(&p, source_connect(&f->base), dir, QMIG_PKI_CLIENT, NULL);
     (void)!peer_shake(&p, NULL);
     expect_failed(&f->base, QMIG_ERROR_TLS, text);
@@ -386,7 +370,7 @@ static void
 test_plain_source(TlsFixture *f, const void *unused)
 {
     (void)unused;
-    start_tls_proxy(f, pki.good, NULL, HOST);
+    start_tls_proxy(f, pki.good, NULL, TEST_PKI_HOST);
     g_auto(QmigFd) source = source_connect(&f->base);
     send_all(source, "QEVM\0\0\0\3", 8);
     expect_failed(&f->base, QMIG_ERROR_TLS, "the source: it does not speak TLS");
@@ -398,7 +382,7 @@ static void
 test_silent_stray_is_turned_away(TlsFixture *f, const void *unused)
 {
     (void)unused;
-    start_tls_proxy(f, pki.good, NULL, HOST);
+    start_tls_proxy(f, pki.good, NULL, TEST_PKI_HOST);
     g_auto(QmigFd) stray = source_connect(&f->base);
     qmig_fd_clear(&stray);
     await_snapshot(&f->base, "closed the connection without a word");
@@ -427,7 +411,7 @@ test_destination_of_another_name(TlsFixture *f, const void *unused)
     (void)unused;
     reject_destination(f, pki.good, "c.example",
                        "destination: main channel: the destination's certificate is for "
-                       "another name: it (O=qmig,CN=x) is for DNS:b.example, "
+                       "another name: it (O=qmig,CN=b.example) is for DNS:b.example, "
                        "DNS:proxy.example, wanted \"c.example\"");
 }
 
@@ -435,7 +419,7 @@ static void
 test_destination_of_another_ca(TlsFixture *f, const void *unused)
 {
     (void)unused;
-    reject_destination(f, pki.other, HOST,
+    reject_destination(f, pki.other, TEST_PKI_HOST,
                        "destination: main channel: the destination's certificate is from "
                        "another CA");
 }
@@ -444,68 +428,13 @@ static void
 test_plain_destination(TlsFixture *f, const void *unused)
 {
     (void)unused;
-    start_tls_proxy(f, pki.good, NULL, HOST);
+    start_tls_proxy(f, pki.good, NULL, TEST_PKI_HOST);
     Peer source = source_begin(f, pki.good);
     peer_send(&source, "QEVM\0\0\0\3", 8);
     g_auto(QmigFd) destination = destination_accept(&f->base);
     send_all(destination, "220 smtp.example ESMTP\r\n", 24);
     expect_failed(&f->base, QMIG_ERROR_TLS, "the destination: it does not speak TLS");
     peer_close(&source);
-}
-
-/* ---- */
-
-static void
-make(const char *dir, const char *ca, QmigPkiKind kind)
-{
-    static const char *const hosts[] = { HOST, "proxy.example", NULL };
-    g_autoptr(GError) error = NULL;
-    QmigPkiRequest request = {
-        .kind = kind, .dir = dir, .ca_dir = ca, .name = "x", .hosts = hosts, .days = 2
-    };
-    bool ok = qmig_pki_make(&request, &error);
-
-    g_assert_no_error(error);
-    g_assert_true(ok);
-}
-
-static void
-make_pki(void)
-{
-    pki.dir = g_dir_make_tmp("qmig-pki-XXXXXX", NULL);
-    pki.good = g_build_filename(pki.dir, "good", NULL);
-    pki.other = g_build_filename(pki.dir, "other", NULL);
-    pki.bare = g_build_filename(pki.dir, "bare", NULL);
-    pki.psk = g_build_filename(pki.dir, "psk", NULL);
-    pki.psk_other = g_build_filename(pki.dir, "psk-other", NULL);
-    for (int i = 0; i < 2; i++) {
-        const char *dir = i == 0 ? pki.good : pki.other;
-        make(dir, NULL, QMIG_PKI_CA);
-        make(dir, dir, QMIG_PKI_SERVER);
-        make(dir, dir, QMIG_PKI_CLIENT);
-    }
-    /* A server's directory has the CA's certificate, and none of a client. */
-    make(pki.bare, pki.good, QMIG_PKI_SERVER);
-    g_assert_true(qmig_pki_make_psk(pki.psk, "qemu", NULL));
-    g_assert_true(qmig_pki_make_psk(pki.psk_other, "qemu", NULL));
-}
-
-static void
-remove_pki(void)
-{
-    char *dirs[] = { pki.good, pki.other, pki.bare, pki.psk, pki.psk_other };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(dirs); i++) {
-        g_autoptr(GDir) dir = g_dir_open(dirs[i], 0, NULL);
-        for (const char *name; (name = g_dir_read_name(dir)) != NULL;) {
-            g_autofree char *path = g_build_filename(dirs[i], name, NULL);
-            g_unlink(path);
-        }
-        g_rmdir(dirs[i]);
-        g_free(dirs[i]);
-    }
-    g_rmdir(pki.dir);
-    g_free(pki.dir);
 }
 
 int
@@ -536,12 +465,12 @@ main(int argc, char **argv)
     int result;
 
     g_test_init(&argc, &argv, NULL);
-    make_pki();
+    test_pki_make(&pki);
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
         g_autofree char *name = g_strdup_printf("/proxy/tls/%s", tests[i].name);
         g_test_add(name, TlsFixture, NULL, tls_set_up, tests[i].run, tls_tear_down);
     }
     result = g_test_run();
-    remove_pki();
+    test_pki_remove(&pki);
     return result;
 }
