@@ -148,33 +148,76 @@ serve(QmigJob *job, GError **error)
                             : qmig_endpoints_admit_source(&job->endpoints, listen, error);
 }
 
+/* Was it opened, only nobody heard that? */
+static bool
+is_open(QmigJob *job, const QmigStorageDisk *disk, bool *open, GError **error)
+{
+    g_autoptr(GPtrArray) nodes = qmig_qmp_query_nodes(job->source.qmp, error);
+
+    *open = nodes != NULL &&
+            g_ptr_array_find_with_equal_func(nodes, disk->id, g_str_equal, NULL);
+    return nodes != NULL;
+}
+
+static bool
+connect_disk(QmigJob *job, QmigStorageDisk *disk, GError **error)
+{
+    QmigStorage *s = job->storage;
+    QmigNbdTarget target = {
+        .node = disk->id,
+        .export = disk->id,
+        .address = s->address,
+        .tls_creds = qmig_tls_creds_id(job, &job->source),
+        .tls_hostname = qmig_tls_host(job),
+    };
+    bool open = false;
+
+    if (disk->connected && !is_open(job, disk, &open, error)) {
+        return false;
+    }
+    if (open) {
+        return true;
+    }
+    if (!will_undo(job, &job->source, "blockdev-del", "node-name", disk->id, error)) {
+        return false;
+    }
+    disk->connected = true;
+    if (!qmig_qmp_nbd_open(job->source.qmp, &target, error)) {
+        g_autofree char *where = qmig_address_to_string(s->address);
+        g_prefix_error(
+            error, "disk %s: the destination's disk server at %s: ", disk->name, where);
+        return false;
+    }
+    return true;
+}
+
 static bool
 connect_disks(QmigJob *job, GError **error)
 {
-    QmigStorage *s = job->storage;
-
-    for (guint i = 0; i < s->disks->len; i++) {
-        QmigStorageDisk *disk = nth(s, i);
-        QmigNbdTarget target = {
-            .node = disk->id,
-            .export = disk->id,
-            .address = s->address,
-            .tls_creds = qmig_tls_creds_id(job, &job->source),
-            .tls_hostname = qmig_tls_host(job),
-        };
-        if (!will_undo(job, &job->source, "blockdev-del", "node-name", disk->id, error)) {
-            return false;
-        }
-        disk->connected = true;
-        if (!qmig_qmp_nbd_open(job->source.qmp, &target, error)) {
-            g_autofree char *where = qmig_address_to_string(s->address);
-            g_prefix_error(error,
-                           "disk %s: the destination's disk server at %s: ", disk->name,
-                           where);
+    for (guint i = 0; i < job->storage->disks->len; i++) {
+        if (!connect_disk(job, nth(job->storage, i), error)) {
             return false;
         }
     }
     return true;
+}
+
+/* A client of NBD negotiates when it comes and flushes before it goes, which hangs QEMU as long as the
+ * tunnel is dark: a step that looks first what is left to be done is done again when it is up. */
+static bool
+despite_darkness(QmigJob *job, bool (*step)(QmigJob *, GError **), GError **error)
+{
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+
+        if (step(job, &local)) {
+            return true;
+        }
+        if (!qmig_via_forgives(job, local) || !qmig_via_wait(job)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    }
 }
 
 static bool
@@ -191,7 +234,8 @@ storage_prepare(QmigJob *job, GError **error)
     }
     return qmig_storage_clear_leftovers(job, &job->source, error) &&
            qmig_storage_clear_leftovers(job, &job->destination, error) &&
-           (!copies(job) || (serve(job, error) && connect_disks(job, error)));
+           (!copies(job) ||
+            (serve(job, error) && despite_darkness(job, connect_disks, error)));
 }
 
 /* ---- copying ---------------------------------------------------------------------------- */
@@ -447,24 +491,6 @@ await_end(QmigJob *job, GError **error)
                                   FINISH_TIMEOUT_MS / 1000);
         }
         g_usleep(POLL_MS * 1000);
-    }
-}
-
-/* A client of NBD flushes before it goes, which hangs QEMU as long as the tunnel is dark: what looks
- * first what is left to be done is done again when it is up. */
-static bool
-despite_darkness(QmigJob *job, bool (*step)(QmigJob *, GError **), GError **error)
-{
-    for (;;) {
-        g_autoptr(GError) local = NULL;
-
-        if (step(job, &local)) {
-            return true;
-        }
-        if (!qmig_via_forgives(job, local) || !qmig_via_wait(job)) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return false;
-        }
     }
 }
 
