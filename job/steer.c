@@ -343,7 +343,6 @@ set(QmigJob *job, JsonObject *arguments, JsonObject *result, GError **error)
     if (qmig_via_holds(job)) {
         /* It goes by what the user wants, and sets what is right at the moment. */
         json_object_object_del(here, "downtime-limit");
-        json_object_object_del(here, "max-bandwidth");
     }
     there = pick(values, QMIG_KNOB_DESTINATION);
     if (!set_on(&job->source, here, &local)) {

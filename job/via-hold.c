@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * QEMU takes what the tunnel has swallowed for sent, so it would stop its guest with seconds of
- * data still on this side. Two handles keep it from that, which every version reads ten times a
- * second:
+ * QEMU takes what the tunnel has swallowed for sent: it would stop its guest with that still on this
+ * side. The tunnel holds little (a tenth of a second's), but where a link becomes slow that is much.
+ * One handle keeps QEMU from it, which every version reads ten times a second: downtime-limit.
  *
- *     what is in the tunnel takes       downtime-limit               max-bandwidth
- *     longer than the user's downtime   1 ms                         a trickle: it drains
- *     less                              what is left of it           about what the link takes
- *     (nearly) nothing                  the user's                   the user's, step by step
- *     (the end is far yet)              1 ms                         the user's
- *
- * The limit alone does not do: the source multiplies it by the rate it believes to have, and a guest
- * that dirties little at last has nothing left to send, with all of it still in the tunnel.
- * With the rate bounded, what it believes is true.
+ *     what is in the tunnel takes longer than the user's downtime       1 ms
+ *     less                                                              what is left of it
+ *     (the end is far yet)                                              1 ms
  */
 #include "job/via-priv.h"
 
@@ -21,17 +15,11 @@
 
 enum {
     HELD_MS = 1,
-    /* QEMU sends a tenth of a second's bytes at once. */
-    LEAST_TARGET_MS = 50,
-    /* Bytes a second: it must not stand still quite, 0 being no limit. */
-    TRICKLE = 64 << 10,
     /* More in the tunnel than is under way at any time: it is what waits. */
     SOME_BYTES = 4 << 20,
-    LEAST_RATE = 32 << 20,
-    FIRST_PASS_MS = 700,
     PACE_US = 95000,
     RATED_US = 100000,
-    /* As long as more than that is to be copied nothing can end, and nothing has to be slowed. */
+    /* As long as more than that is to be copied nothing can end. */
     FAR_FROM_END_MS = 1500,
     /* A change too small to be worth a command. */
     LEAST_CHANGE_PERCENT = 10,
@@ -41,9 +29,6 @@ enum {
     DRAIN_MS = 1000,
     DRAIN_US = 30 * G_USEC_PER_SEC,
 };
-
-/* Bytes a second that are as good as no limit. */
-static const double MOST_RATE = 8e9;
 
 uint64_t
 qmig_via_limit(const QmigViaFlow *flow)
@@ -56,32 +41,6 @@ qmig_via_limit(const QmigViaFlow *flow)
         left = left * (double)flow->link_rate / (double)flow->qemu_rate;
     }
     return MAX((uint64_t)left, (uint64_t)HELD_MS);
-}
-
-uint64_t
-qmig_via_rate(const QmigViaFlow *flow, uint64_t now)
-{
-    double target_ms = MAX((double)flow->user_ms / 3, LEAST_TARGET_MS);
-    double share = (double)flow->backlog_ms / target_ms, rate;
-
-    if (flow->backlog_ms == UINT64_MAX) {
-        return TRICKLE;
-    }
-    /* The link has never been what they wait for; or it is not any more. */
-    if (now == 0 && (flow->link_rate == 0 || share < 1)) {
-        return flow->user_rate;
-    }
-    if (flow->link_rate == 0 || share < 0.5) {
-        double most = flow->link_rate > 0 ? 16.0 * (double)flow->link_rate : MOST_RATE;
-        rate = (double)now * 1.5;
-        rate = rate > most ? 0 : rate;
-    } else {
-        rate = (double)flow->link_rate * (share > 3 ? 0.05 : 1.3 - 0.3 * share);
-        rate = MAX(rate, TRICKLE);
-    }
-    return flow->user_rate > 0 && (rate <= 0 || rate > (double)flow->user_rate)
-               ? flow->user_rate
-               : (uint64_t)rate;
 }
 
 uint64_t
@@ -114,13 +73,6 @@ users_downtime_ms(const QmigJob *job)
                          : DEFAULT_DOWNTIME_MS;
 }
 
-/* The source's limit of bytes a second, as the user wants it; 0 = none. */
-static uint64_t
-users_rate(const QmigJob *job)
-{
-    return (uint64_t)MAX(qmig_json_int(job->source_params, "max-bandwidth", 0), 0);
-}
-
 /* Bytes of the stream that the link takes in a second: the most it was seen to take of late. What it
  * takes while the source is slowed says little about it. */
 static uint64_t
@@ -137,17 +89,6 @@ link_rate(QmigVia *via, uint64_t backlog, uint64_t backlog_ms)
                              (uint64_t)((double)backlog * 1000 / (double)backlog_ms));
     }
     return via->link_rate;
-}
-
-/* To begin with: a guest that fits into the tunnel must not be in it before anybody has looked. For
- * others this is as good as no limit. */
-static uint64_t
-first_rate(const QmigJob *job)
-{
-    uint64_t rate = MAX(job->source.memory / FIRST_PASS_MS * 1000, (uint64_t)LEAST_RATE);
-    uint64_t users = users_rate(job);
-
-    return users > 0 ? MIN(users, rate) : rate;
 }
 
 static QmigViaFlow
@@ -167,7 +108,6 @@ measure(QmigJob *job)
     }
 
     return (QmigViaFlow){ .user_ms = users_downtime_ms(job),
-                          .user_rate = users_rate(job),
                           .backlog_ms = backlog_ms,
                           .link_rate = rate,
                           .qemu_rate = (uint64_t)(job->info.mbps * 1e6 / 8) };
@@ -183,10 +123,9 @@ tell_hold(QmigJob *job, const QmigViaFlow *flow)
     if (holding && !via->holding) {
         via->held_us = qmig_now_us();
         if (via->holds++ == 0) {
-            qmig_job_decide(
-                job, "source: downtime-limit and max-bandwidth as the tunnel has room",
-                "what is in the tunnel counts as sent for QEMU: it must not "
-                "stop the guest before that fits into the downtime");
+            qmig_job_decide(job, "source: downtime-limit as the tunnel has room",
+                            "what is in the tunnel counts as sent for QEMU: it must not "
+                            "stop the guest before that fits into the downtime");
         }
     } else if (!holding && via->holding) {
         qmig_via_let_go(via);
@@ -219,23 +158,17 @@ qmig_via_holds(const QmigJob *job)
 }
 
 static bool
-tell_source(QmigJob *job, uint64_t limit_ms, uint64_t rate, GError **error)
+tell_source(QmigJob *job, uint64_t limit_ms, GError **error)
 {
     QmigVia *via = job->via;
     g_autoptr(JsonObject) values = json_object_new_object();
     g_autoptr(GError) local = NULL;
 
-    if (differs(via->limit_ms, limit_ms)) {
-        json_object_object_add(values, "downtime-limit",
-                               json_object_new_int64((int64_t)limit_ms));
-    }
-    if (differs(via->rate, rate)) {
-        json_object_object_add(values, "max-bandwidth",
-                               json_object_new_int64((int64_t)rate));
-    }
-    if (json_object_object_length(values) == 0) {
+    if (!differs(via->limit_ms, limit_ms)) {
         return true;
     }
+    json_object_object_add(values, "downtime-limit",
+                           json_object_new_int64((int64_t)limit_ms));
     job->source.touched = true;
     if (!qmig_qmp_set_parameters(job->source.qmp, values, &local)) {
         if (qmig_via_forgives(job, local)) {
@@ -245,7 +178,6 @@ tell_source(QmigJob *job, uint64_t limit_ms, uint64_t rate, GError **error)
         return false;
     }
     via->limit_ms = (int64_t)limit_ms;
-    via->rate = (int64_t)rate;
     return true;
 }
 
@@ -268,21 +200,17 @@ qmig_via_hold(QmigJob *job, GError **error)
         return true;
     }
     QmigViaFlow flow = measure(job);
-    /* The first bytes may all fit into the tunnel before it is looked at again. */
     if (job->phase < QMIG_PHASE_PERFORM) {
-        return tell_source(job, HELD_MS, first_rate(job), error);
+        return tell_source(job, HELD_MS, error);
     }
     tell_hold(job, &flow);
-    /* The source counts anew with each new rate: not more often than it would. */
+    /* The source counts anew with each new limit: not more often than it would. */
     if (qmig_now_us() - via->paced_us < PACE_US && flow.backlog_ms < flow.user_ms) {
         return true;
     }
     via->paced_us = qmig_now_us();
-    if (is_far_from_end(job, &flow)) {
-        return tell_source(job, HELD_MS, flow.user_rate, error);
-    }
-    return tell_source(job, qmig_via_limit(&flow),
-                       qmig_via_rate(&flow, (uint64_t)MAX(via->rate, 0)), error);
+    return tell_source(job, is_far_from_end(job, &flow) ? HELD_MS : qmig_via_limit(&flow),
+                       error);
 }
 
 bool

@@ -32,7 +32,6 @@ struct QmigVia {
     int64_t lost_us, try_us;
 
     /* via-hold.c */
-    int64_t rate; /* the max-bandwidth last given to the source; -1 = none */
     uint64_t
         link_rate;    /* bytes/s of the stream that the link took of late; 0: not known */
     int64_t limit_ms; /* the downtime limit last given to the source; -1 = none */
@@ -41,7 +40,7 @@ struct QmigVia {
     int64_t held_sum_us;
     unsigned holds;
     int64_t rated_us; /* when link_rate was let sink last */
-    int64_t paced_us; /* when the source was given a rate last */
+    int64_t paced_us; /* when the source was given a limit last */
     int64_t drain_us; /* since when it is waited for before the end; 0 = not yet */
 };
 

@@ -481,7 +481,7 @@ qmig_via_begin(QmigJob *job, GError **error)
         return true;
     }
     job->via = g_new0(QmigVia, 1);
-    job->via->limit_ms = job->via->rate = -1;
+    job->via->limit_ms = -1;
     job->via->ended = QMIG_LINK_FAILED;
     return qmig_via_settings_read(job->options, &job->via->settings, error) &&
            read_credentials(job, error) && make_dir(job->via, error) &&

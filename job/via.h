@@ -123,7 +123,6 @@ JsonObject *qmig_via_report(const QmigJob *job);
 
 typedef struct {
     uint64_t user_ms;    /* the downtime the user wants */
-    uint64_t user_rate;  /* and the limit of bytes/s; 0: none */
     uint64_t backlog_ms; /* what is in the tunnel takes so long; UINT64_MAX: dark */
     uint64_t link_rate;  /* bytes/s of the stream that the link takes; 0: not known */
     uint64_t qemu_rate;  /* bytes/s the source believes to have; 0: not known */
@@ -131,15 +130,12 @@ typedef struct {
 
 /* The downtime limit to give the source, ms. */
 uint64_t qmig_via_limit(const QmigViaFlow *flow);
-/* Its max-bandwidth, which is @now (0: none) at present. */
-uint64_t qmig_via_rate(const QmigViaFlow *flow, uint64_t now);
 
 /* The source waits to be told to go on with its end, and can still go back: not while nobody can be
  * reached there, or much is still on its way. */
 bool qmig_via_drains(QmigJob *job);
 
-/* Are the source's downtime limit and max-bandwidth in the tunnel's hands? Then what the user sets
- * is not for QEMU. */
+/* Is the source's downtime limit in the tunnel's hands? Then what the user sets is not for QEMU. */
 bool qmig_via_holds(const QmigJob *job);
 
 #endif

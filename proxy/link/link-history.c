@@ -14,22 +14,26 @@ enum {
     /* Smaller ones gain nothing, and may be in a hurry. */
     FRAME_MIN = 512,
     /* A level is judged after so many bytes: the wire's rate is known then, too. */
-    JUDGED_AFTER = 32 << 20,
+    JUDGED_AFTER = 16 << 20,
+    /* A higher one is tried no sooner: with another level the past is lost. */
+    RAISED_AFTER = 96 << 20,
 };
 
 static const int levels[] = { 1, 3, 6, 9 };
 enum { FIRST_LEVEL = 1, N_LEVELS = G_N_ELEMENTS(levels) };
 
-/* A level shall be so much faster than the wire, or the next one down is tried; and so much that
- * the next one up, which takes some 2.2 times as long, will still be fast enough. */
-static const double fast_enough = 1.15, fast_for_next = 3.2;
+/* A level may be slower than the wire by what the next one down would send more; one that is so much
+ * faster leaves time for the next one up, which takes some 2.2 times as long. */
+static const double fast_enough = 0.93, fast_for_next = 2.8;
 static const double weight = 0.05;
 
 struct LinkHistory {
     QmigHistoryIn *in;
     QmigHistoryOut *out;
-    unsigned level, most; /* places in levels */
-    uint64_t bytes;       /* since the level is what it is */
+    unsigned level; /* place in levels */
+    uint64_t bytes; /* since the level is what it is */
+    bool changed;
+    uint64_t judged; /* of them, when it was judged last */
 };
 
 static LinkHistory *
@@ -40,7 +44,6 @@ history_of(QmigLinkStream *s)
     if (s->history == NULL && link->n_histories < HISTORIES_MAX) {
         s->history = g_new0(LinkHistory, 1);
         s->history->level = FIRST_LEVEL;
-        s->history->most = N_LEVELS - 1;
         link->n_histories++;
     }
     return s->history;
@@ -87,19 +90,22 @@ judge(QmigLinkStream *s)
     double need = link->chooser.rate / m->ratio / link->n_histories;
     unsigned level = h->level;
 
-    if (asked_level(link) > 0 || h->bytes < JUDGED_AFTER) {
+    if (asked_level(link) > 0 || h->bytes - h->judged < JUDGED_AFTER) {
         return;
     }
+    h->judged = h->bytes;
     if (m->speed < fast_enough * need && level > 0) {
-        h->most = --level;
-    } else if (m->speed > fast_for_next * need && level < h->most) {
+        level--;
+    } else if (m->speed > fast_for_next * need && level < N_LEVELS - 1 &&
+               (!h->changed || h->bytes >= RAISED_AFTER)) {
         level++;
     }
     if (level != h->level) {
         h->level = level;
+        h->bytes = h->judged = 0;
+        h->changed = true;
         qmig_history_in_set_level(h->in, levels[level]);
     }
-    h->bytes = 0;
 }
 
 /* With the lock held. */

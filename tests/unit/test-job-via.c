@@ -358,38 +358,6 @@ test_limit(void)
 }
 
 static void
-test_rate(void)
-{
-    QmigViaFlow flow = { .user_ms = 300, .link_rate = 10 << 20, .backlog_ms = 100 };
-
-    /* At its aim: what the link takes; above: less; far above, or dark: a trickle. */
-    uint64_t aim = qmig_via_rate(&flow, 10 << 20);
-    g_assert_cmpuint(aim, >=, (10 << 20) - 4096);
-    g_assert_cmpuint(aim, <=, (10 << 20) + 4096);
-    flow.backlog_ms = 200;
-    g_assert_cmpuint(qmig_via_rate(&flow, 10 << 20), <, aim);
-    flow.backlog_ms = 3000;
-    g_assert_cmpuint(qmig_via_rate(&flow, 10 << 20), <, aim / 10);
-    flow.backlog_ms = UINT64_MAX;
-    g_assert_cmpuint(qmig_via_rate(&flow, 10 << 20), <=, 64 << 10);
-    /* Nothing in it: step by step to no limit at all, or to the user's. */
-    flow.backlog_ms = 0;
-    uint64_t rate = qmig_via_rate(&flow, 10 << 20);
-    g_assert_cmpuint(rate, >, 10 << 20);
-    for (int i = 0; i < 10; i++) {
-        rate = qmig_via_rate(&flow, rate);
-    }
-    g_assert_cmpuint(rate, ==, 0);
-    flow.user_rate = 12 << 20;
-    g_assert_cmpuint(qmig_via_rate(&flow, 10 << 20), ==, 12 << 20);
-    /* Never what they waited for. */
-    flow.link_rate = 0;
-    flow.user_rate = 0;
-    flow.backlog_ms = 50;
-    g_assert_cmpuint(qmig_via_rate(&flow, 0), ==, 0);
-}
-
-static void
 test_far(void)
 {
     static const char *const rows[][2] = {
@@ -490,7 +458,6 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/via/limit", test_limit);
-    g_test_add_func("/via/rate", test_rate);
     g_test_add_func("/via/far", test_far);
     g_test_add_func("/via/settings", test_settings);
     g_test_add_func("/via/journal", test_journal);
