@@ -4,7 +4,9 @@
 
 #include <errno.h>
 
-G_DEFINE_QUARK(qmig - error - quark, qmig_error)
+/* clang-format off */
+G_DEFINE_QUARK(qmig-error-quark, qmig_error)
+/* clang-format on */
 
 static const char *const code_names[] = {
     [QMIG_ERROR_IO] = "io",

@@ -147,7 +147,6 @@ check_breaks(QmigLinkCodec codec, uint64_t rate)
 {
     g_autoptr(QmigLink) near = new_link(true, 20000, codec);
     g_autoptr(QmigLink) far = new_link(false, 20000, codec);
-    bool history = rate > 0 && codec != QMIG_CODEC_NONE;
     QmigLinkStream *there[N_STREAMS], *here[N_STREAMS];
     GThread *threads[4 * N_STREAMS];
     QmigLinkStats stats;
@@ -172,8 +171,12 @@ check_breaks(QmigLinkCodec codec, uint64_t rate)
     qmig_link_stats(near, &stats);
     g_assert_cmpuint(stats.breaks, >=, 30);
     JsonObject *told = qmig_link_describe(near);
-    g_assert_cmpint(strstr(json_object_to_json_string(told), "zstd-history") != NULL, ==,
-                    history);
+    bool history = strstr(json_object_to_json_string(told), "zstd-history") != NULL;
+    if (codec == QMIG_CODEC_NONE || codec == QMIG_CODEC_LZ4) {
+        g_assert_false(history);
+    } else if (rate > 0) {
+        g_assert_true(history);
+    } /* else a busy machine may be as slow as that */
     json_object_put(told);
     g_assert_true(qmig_link_close(near, qmig_deadline_in_ms(5000)));
     g_assert_cmpint(qmig_link_state(near), !=, QMIG_LINK_FAILED);
