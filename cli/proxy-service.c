@@ -174,6 +174,11 @@ cli_proxy_reload_limits(QmigProxy *proxy, CliProxyLimits *limits)
         fprintf(stderr, "qmig proxy: %s; the old limits stay\n", error->message);
         return false;
     }
+    if (fresh.cache != limits->cache) {
+        fprintf(stderr,
+                "qmig proxy: the size of the cache changes when it is started again\n");
+        fresh.cache = limits->cache;
+    }
     *limits = fresh;
     return true;
 }

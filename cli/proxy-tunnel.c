@@ -156,18 +156,9 @@ begin(GError **error)
 static void
 take_limits(void)
 {
-    CliProxyLimits limits;
-
-    if (!cli_proxy_reload_limits(NULL, &limits)) {
-        return;
+    if (cli_proxy_reload_limits(NULL, &this.limits)) {
+        qmig_far_set_limits(this.far, this.limits.sessions, this.limits.rate);
     }
-    if (limits.cache != this.limits.cache) {
-        fprintf(stderr,
-                "qmig proxy: the size of the cache changes when it is started again\n");
-        limits.cache = this.limits.cache;
-    }
-    this.limits = limits;
-    qmig_far_set_limits(this.far, limits.sessions, limits.rate);
 }
 
 /* What cannot be read changes nothing. */

@@ -185,11 +185,8 @@ begin(GError **error)
 static void
 take_limits(void)
 {
-    CliProxyLimits limits;
-
-    if (cli_proxy_reload_limits(this.proxy, &limits)) {
-        this.limits.rate = limits.rate;
-        qmig_link_set_rate(qmig_near_link(this.near), limits.rate);
+    if (cli_proxy_reload_limits(this.proxy, &this.limits)) {
+        qmig_link_set_rate(qmig_near_link(this.near), this.limits.rate);
     }
 }
 

@@ -62,7 +62,7 @@ bool cli_proxy_read_limits(CliProxyLimits *limits,
 /**
  * cli_proxy_reload_limits() - read them again, on SIGHUP
  * @proxy:  (nullable) the plugins in front of the tunnel: what the file has for them is set
- * @limits: (out) of the tunnel, for the caller to set
+ * @limits: (inout) of the tunnel, as they are and as they shall be, for the caller to set
  *
  * Return: false when something cannot be read or set; a line on stderr has said so, and the old
  * limits stay, those of plugins too.

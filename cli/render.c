@@ -151,8 +151,12 @@ on_message(void *data, const char *text)
 static char *
 left_text(const QmigProgress *p)
 {
-    g_autofree char *min = NULL, *max = NULL;
+    g_autofree char *min = NULL, *max = NULL, *down = NULL;
 
+    if (p->link_down_ms > 0) {
+        down = qmig_format_duration(p->link_down_ms / 1000 * 1000);
+        return g_strdup_printf("  link down for %s", down);
+    }
     if (p->phase > QMIG_PHASE_PERFORM || p->left_min_ms < 0) {
         return g_strdup("");
     }

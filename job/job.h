@@ -165,6 +165,7 @@ typedef struct {
     uint64_t expected_downtime_ms;
     int64_t left_min_ms; /* if the guest dirtied nothing more; -1 = cannot be told yet */
     int64_t left_max_ms; /* at the present dirty rate; -1 = it would not end */
+    uint64_t link_down_ms; /* the tunnel's link is down for so long; 0 = it is not */
 } QmigProgress;
 
 /* What the job tells while it runs. All from the calling thread; any member may be NULL. */

@@ -49,6 +49,7 @@ tell_progress(QmigJob *job)
     const QmigProgress *now = &job->model.now;
 
     job->model.now.phase = job->phase;
+    job->model.now.link_down_ms = qmig_via_down_ms(job);
     if (new_iteration) {
         keep_iteration(job, now->iteration - 1);
         if (job->watcher->iteration != NULL) {

@@ -88,6 +88,16 @@ qmig_via_dark_us(const QmigJob *job)
            (qmig_via_is_dark(job) ? MAX(qmig_now_us() - via->looked_us, 0) : 0);
 }
 
+uint64_t
+qmig_via_down_ms(const QmigJob *job)
+{
+    const QmigVia *via = job->via;
+
+    return via != NULL && via->broken_us != 0
+               ? (uint64_t)MAX(qmig_now_us() - via->broken_us, 1000) / 1000
+               : 0;
+}
+
 bool
 qmig_via_forgives(const QmigJob *job, const GError *error)
 {
@@ -675,6 +685,22 @@ via_free(QmigJob *job)
 
 /* ---- as a part ------------------------------------------------------------------------------------ */
 
+/* Is the plugin @name asked for? A spec is NAME or NAME:OPTIONS. */
+static bool
+has_plugin(const QmigJobOptions *options, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (guint i = 0; i < options->plugins->len; i++) {
+        const char *spec = options->plugins->pdata[i];
+        if (spec != NULL && strncmp(spec, name, len) == 0 &&
+            !g_ascii_isalnum(spec[len])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* QEMU's own ways to make less of it leave nothing for the tunnel to find. */
 static void
 via_check(QmigJob *job, GString *problems)
@@ -691,14 +717,15 @@ via_check(QmigJob *job, GString *problems)
                          "tunnel: with --tls it carries what QEMU has encrypted, which "
                          "cannot be made smaller; it encrypts all by itself");
     }
-    if (json_object_object_get_ex(o->capabilities, "xbzrle", NULL) ||
+    if (has_plugin(o, "xbzrle") ||
+        json_object_object_get_ex(o->capabilities, "xbzrle", NULL) ||
         json_object_object_get_ex(o->capabilities, "compress", NULL) ||
         (json_object_object_get_ex(o->parameters, "multifd-compression", &method) &&
          strcmp(json_object_get_string(method), "none") != 0)) {
-        qmig_job_message(job,
-                         "tunnel: pages that QEMU has compressed cannot be made much "
-                         "smaller; without --compressed it does that itself, for all "
-                         "connections");
+        qmig_job_message(
+            job, "tunnel: pages that are compressed already cannot be made much "
+                 "smaller; without --compressed or the plugin xbzrle it does that "
+                 "itself, for all connections");
     }
 }
 

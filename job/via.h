@@ -91,6 +91,8 @@ void qmig_via_look(QmigJob *job);
 bool qmig_via_is_dark(const QmigJob *job);
 /* How long that was so, all together, microseconds: what waits for QEMU waits so much longer. */
 int64_t qmig_via_dark_us(const QmigJob *job);
+/* How long there has been no connection by now, ms; 0: there is one, or no tunnel. */
+uint64_t qmig_via_down_ms(const QmigJob *job);
 /* @error came because the tunnel is or was dark since the last look: ask again. */
 bool qmig_via_forgives(const QmigJob *job, const GError *error);
 /* Wait as long as it is dark. Return: it was, and is not any more: ask again. */

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import lib
@@ -200,6 +201,27 @@ def darkness():
         check(5000 < dark < 30000, f"it was dark for {dark} ms")
 
 
+def told_to_people():
+    """The two lines of a terminal say why nothing moves."""
+    with Far(*CERTIFICATES) as far, pair() as p:
+        p.wait_ticking(p.src)
+        begin, pid = threading.Timer, far.process.pid
+        timers = [begin(2, os.kill, (pid, signal.SIGSTOP)), begin(10, os.kill, (pid, signal.SIGCONT))]
+        for timer in timers:
+            timer.start()
+        try:
+            done = lib.run(*monitor_through(p), f"--via={far.at}", *secret(), "--bandwidth=6MiB/s",
+                           "--progress=tty", timeout=90)
+        finally:
+            for timer in timers:
+                timer.cancel()
+                timer.join()
+        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+        check("link down for 2" in done.err, f"it says so: {done.err}")
+        check(p.running() == ["dst"], f"one guest runs: {p.running()}")
+        check(p.guest_errors() == [], f"no corruption: {p.guest_errors()}")
+
+
 def given_up():
     """Dark for longer than --via-deadline: exit 5, and the guest is on the source."""
     with Far(*CERTIFICATES) as far, pair() as p:
@@ -293,6 +315,7 @@ TESTS = [
     ("another name is told before anything is touched",
      refused(None, *secret(), "--via-tls-destination=near.example", wanted="near.example")),
     ("dark for seconds, and it goes on", darkness),
+    ("dark, as a terminal shows it", told_to_people),
     ("dark for too long: exit 5", given_up),
     ("a guest too busy for its link", busy),
 ]
@@ -305,6 +328,7 @@ LONG = [
      through("--tls", f"--tls-dir={GOOD}", "--tls-destination=far.example")),
     ("zstd of level 9, RAM equal", through("--via-compression=zstd:9")),
     ("lz4, RAM equal", through("--via-compression=lz4")),
+    ("the plugin xbzrle before it, RAM equal", through("--plugin=xbzrle")),
 ]
 
 make_pki()
