@@ -494,6 +494,27 @@ await_end(QmigJob *job, GError **error)
     }
 }
 
+/* The guest waits for this: what is there is known, and not asked for, the first time. */
+static bool
+delete_nodes(QmigJob *job, GError **error)
+{
+    for (guint i = 0; i < job->storage->disks->len; i++) {
+        QmigStorageDisk *disk = nth(job->storage, i);
+
+        if (disk->deleting) {
+            return qmig_storage_disconnect(job, error);
+        }
+        if (disk->connected) {
+            disk->deleting = true;
+            if (!qmig_qmp_blockdev_del(job->source.qmp, disk->id, error)) {
+                return false;
+            }
+            disk->connected = disk->deleting = false;
+        }
+    }
+    return true;
+}
+
 /* The guest stands still: the mirrors end with both images equal. Then nothing of them may be
  * left: the destination's guest could not have a disk that is exported. */
 static bool
@@ -519,7 +540,7 @@ storage_pre_switchover(QmigJob *job, GError **error)
         }
         disk->mirrored = false;
     }
-    if (!despite_darkness(job, qmig_storage_disconnect, error) ||
+    if (!despite_darkness(job, delete_nodes, error) ||
         !despite_darkness(job, qmig_storage_end_serving, error)) {
         return false;
     }

@@ -24,7 +24,8 @@ typedef struct {
     char *id;                          /* of its export there, and of node and job here */
     const QmigBlockDisk *here, *there; /* of QmigStorage */
     bool exported, connected, mirrored; /* what has to be removed again */
-    uint64_t done, total;               /* bytes; total grows while the guest writes */
+    bool deleting;        /* the node: asked for, and not answered in time */
+    uint64_t done, total; /* bytes; total grows while the guest writes */
 } QmigStorageDisk;
 
 struct QmigStorage {
