@@ -25,6 +25,8 @@ enum { FIRST_LEVEL = 1, N_LEVELS = G_N_ELEMENTS(levels) };
 /* A level may be slower than the wire by what the next one down would send more; one that is so much
  * faster leaves time for the next one up, which takes some 2.2 times as long. */
 static const double fast_enough = 0.93, fast_for_next = 2.8;
+/* What shrinks by less than that is no better off with more effort. */
+static const double worth_it = 0.9;
 static const double weight = 0.05;
 
 struct LinkHistory {
@@ -96,8 +98,8 @@ judge(QmigLinkStream *s)
     h->judged = h->bytes;
     if (m->speed < fast_enough * need && level > 0) {
         level--;
-    } else if (m->speed > fast_for_next * need && level < N_LEVELS - 1 &&
-               (!h->changed || h->bytes >= RAISED_AFTER)) {
+    } else if (m->speed > fast_for_next * need && m->ratio < worth_it &&
+               level < N_LEVELS - 1 && (!h->changed || h->bytes >= RAISED_AFTER)) {
         level++;
     }
     if (level != h->level) {
