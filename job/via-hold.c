@@ -18,7 +18,6 @@ enum {
     /* More in the tunnel than is under way at any time: it is what waits. */
     SOME_BYTES = 4 << 20,
     PACE_US = 95000,
-    RATED_US = 100000,
     /* As long as more than that is to be copied nothing can end. */
     FAR_FROM_END_MS = 1500,
     /* A change too small to be worth a command. */
@@ -73,43 +72,21 @@ users_downtime_ms(const QmigJob *job)
                          : DEFAULT_DOWNTIME_MS;
 }
 
-/* Bytes of the stream that the link takes in a second: the most it was seen to take of late. What it
- * takes while the source is slowed says little about it. */
-static uint64_t
-link_rate(QmigVia *via, uint64_t backlog, uint64_t backlog_ms)
-{
-    int64_t now = qmig_now_us();
-
-    if (now - via->rated_us > RATED_US) {
-        via->link_rate -= via->link_rate / 50;
-        via->rated_us = now;
-    }
-    if (backlog_ms > 0 && backlog_ms != UINT64_MAX) {
-        via->link_rate = MAX(via->link_rate,
-                             (uint64_t)((double)backlog * 1000 / (double)backlog_ms));
-    }
-    return via->link_rate;
-}
-
 static QmigViaFlow
 measure(QmigJob *job)
 {
     QmigVia *via = job->via;
     uint64_t backlog_ms = qmig_via_is_dark(job) ? UINT64_MAX : qmig_via_backlog_ms(job);
+    QmigLinkStats stats;
 
-    uint64_t backlog = qmig_near_backlog(via->near);
-    uint64_t rate = link_rate(via, backlog, backlog_ms);
-
-    if (backlog_ms == 0 && backlog > SOME_BYTES) {
+    qmig_link_stats(qmig_near_link(via->near), &stats);
+    if (backlog_ms == 0 && qmig_near_backlog(via->near) > SOME_BYTES) {
         /* How long it takes is not known yet. */
         backlog_ms = UINT64_MAX;
-    } else if (backlog_ms != UINT64_MAX && rate > 0) {
-        backlog_ms = (uint64_t)((double)backlog * 1000 / (double)rate);
     }
-
     return (QmigViaFlow){ .user_ms = users_downtime_ms(job),
                           .backlog_ms = backlog_ms,
-                          .link_rate = rate,
+                          .link_rate = stats.goodput,
                           .qemu_rate = (uint64_t)(job->info.mbps * 1e6 / 8) };
 }
 

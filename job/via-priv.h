@@ -32,14 +32,11 @@ struct QmigVia {
     int64_t lost_us, try_us;
 
     /* via-hold.c */
-    uint64_t
-        link_rate;    /* bytes/s of the stream that the link took of late; 0: not known */
     int64_t limit_ms; /* the downtime limit last given to the source; -1 = none */
     bool holding;     /* what is in the tunnel does not fit into the user's downtime */
     int64_t held_us;  /* since when; 0 = it does not hold */
     int64_t held_sum_us;
     unsigned holds;
-    int64_t rated_us; /* when link_rate was let sink last */
     int64_t paced_us; /* when the source was given a limit last */
     int64_t drain_us; /* since when it is waited for before the end; 0 = not yet */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Page codecs: codes from anybody; and bytes from anybody, there and back. */
 #include "compress/codec.h"
+#include "compress/history.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <glib.h>
@@ -30,6 +31,23 @@ check(QmigCodecState *state, const QmigCodec *codec, const uint8_t *data, size_t
     g_assert_false(codec->decompress(state, again, size, code, n - 1));
 }
 
+/* Pieces that build on each other; what was refused once stays so. */
+static void
+check_history(const uint8_t *data, size_t size)
+{
+    QmigHistoryOut *h = qmig_history_out_new();
+    g_autofree uint8_t *out = g_malloc(65536);
+    bool ok = true;
+
+    for (size_t i = 0, n = size / 3 + 1; i < size; i += n) {
+        bool took = qmig_history_take(h, out, 65536 >> (data[i] % 16), data + i,
+                                      MIN(n, size - i));
+        g_assert_true(ok || !took);
+        ok = took;
+    }
+    qmig_history_out_free(h);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -39,5 +57,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(state, codec, data, size);
     }
     qmig_codec_state_free(state);
+    check_history(data, size);
     return 0;
 }
