@@ -413,7 +413,7 @@ SPECIALS = [
       for mode, place, codes in (
           ("plain", "perform", (3, 5)), ("plain", "switchover", (3, 5)),
           ("plain", "handover", (0,)), ("multifd zstd", "perform", (3, 5)),
-          ("storage", "mirrors", (3, 5)), ("postcopy", "perform", (3, 5)),
+          ("storage", "mirrors", (3, 5)), ("postcopy", "perform", (0, 3, 5)),
           ("postcopy", "pages", (0,)), ("preempt", "pages", (0,)))),
     Special("plain, perform: far end killed for good",
             far_killed("plain", "perform", (3, 5), again=False)),
