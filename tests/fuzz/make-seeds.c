@@ -13,6 +13,7 @@
 #include "save/record.h"
 #include "save/writer.h"
 #include "tests/fuzz/thin.h"
+#include "tests/lib/golden.h"
 #include "tests/lib/sample-stream.h"
 
 #include <stdio.h>
@@ -103,7 +104,7 @@ load_golden(const char *name)
     g_autofree char *file = g_strconcat(name, ".zst", NULL);
     g_autofree char *path = g_build_filename(golden_dir, file, NULL);
 
-    return thin_load(path);
+    return golden_unpack(path);
 }
 
 /* "captures/11.1-colo/0-main.forward" -> "11.1-colo-0-main" */

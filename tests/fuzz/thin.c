@@ -9,7 +9,6 @@
 #include "tests/lib/sample-stream.h"
 
 #include <string.h>
-#include <zstd.h>
 
 enum {
     MAX_STATE = 400, /* of a device that is kept, bytes */
@@ -32,22 +31,6 @@ typedef struct {
     bool skipping;   /* a PART that is left out */
     GPtrArray *json; /* texts of the devices that are kept */
 } Thinning;
-
-GBytes *
-thin_load(const char *path)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *packed = NULL;
-    size_t cap = 64 << 20;
-    gsize len;
-
-    g_file_get_contents(path, &packed, &len, &error);
-    g_assert_no_error(error);
-    char *data = g_malloc(cap);
-    size_t n = ZSTD_decompress(data, cap, packed, len);
-    g_assert_false(ZSTD_isError(n));
-    return g_bytes_new_take(g_realloc(data, n), n);
-}
 
 static void
 clear_device(gpointer data)

@@ -21,9 +21,6 @@ typedef struct {
 void thin_stream_clear(ThinStream *s);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ThinStream, thin_stream_clear)
 
-/* A file packed by zstd. */
-GBytes *thin_load(const char *path);
-
 /* A main channel. */
 ThinStream thin_stream(GBytes *golden);
 /* A multifd channel: its first packets, uncompressed ones with one page each. */

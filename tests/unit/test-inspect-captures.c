@@ -10,11 +10,11 @@
 #include "stream/encoder.h"
 #include "stream/multifd.h"
 #include "stream/return-path.h"
+#include "tests/lib/golden.h"
 #include "util/error.h"
 
 #include <inttypes.h>
 #include <string.h>
-#include <zstd.h>
 
 enum {
     RANDOM_SPLITS = 25,
@@ -28,35 +28,19 @@ enum {
 
 static const size_t STEPS[] = { 1, 7, 100, 5000, 70000, 700000 };
 
-static char *
-golden_path(const char *name, const char *suffix)
-{
-    g_autofree char *file = g_strconcat(name, suffix, NULL);
-
-    return g_test_build_filename(G_TEST_DIST, "..", "golden", "captures", file, NULL);
-}
-
 static GBytes *
 load(const char *name)
 {
-    g_autofree char *path = golden_path(name, ".zst");
-    g_autofree char *packed = NULL;
-    g_autoptr(GError) error = NULL;
-    gsize len;
+    g_autofree char *capture = g_strconcat("captures/", name, NULL);
 
-    g_file_get_contents(path, &packed, &len, &error);
-    g_assert_no_error(error);
-    size_t cap = 16 << 20;
-    char *data = g_malloc(cap);
-    size_t n = ZSTD_decompress(data, cap, packed, len);
-    g_assert_false(ZSTD_isError(n));
-    return g_bytes_new_take(g_realloc(data, n), n);
+    return golden_load(capture);
 }
 
 static void
 compare_events(const char *name, const char *text)
 {
-    g_autofree char *path = golden_path(name, ".events");
+    g_autofree char *capture = g_strconcat("captures/", name, NULL);
+    g_autofree char *path = golden_path(capture, ".events");
     g_autofree char *expected = NULL;
     g_autoptr(GError) error = NULL;
 

@@ -7,11 +7,11 @@
 #include "proxy/link/pack.h"
 #include "proxy/link/unpack.h"
 #include "stream/decoder.h"
+#include "tests/lib/golden.h"
 #include "tests/lib/sample-stream.h"
 #include "util/error.h"
 
 #include <string.h>
-#include <zstd.h>
 
 enum { PAGE = 4096, RAM_PAGES = 512, ROM_PAGES = 8, CACHE = 4 << 20 };
 
@@ -31,23 +31,6 @@ static const char *const golden[] = { "7.2-return-path",
                                       "captures/7.2-multifd-none/0-main.forward",
                                       "captures/7.2-multifd-none/1-multifd.forward",
                                       "captures/11.1-switchover-ack/0-main.forward" };
-
-static GByteArray *
-load(const char *name)
-{
-    g_autofree char *f = g_strconcat(name, ".zst", NULL);
-    g_autofree char *path = g_test_build_filename(G_TEST_DIST, "..", "golden", f, NULL);
-    g_autofree char *packed = NULL;
-    g_autoptr(GError) error = NULL;
-    gsize cap = 64 << 20, len, n;
-
-    g_file_get_contents(path, &packed, &len, &error);
-    g_assert_no_error(error);
-    uint8_t *data = g_malloc(cap);
-    n = ZSTD_decompress(data, cap, packed, len);
-    g_assert_false(ZSTD_isError(n));
-    return g_byte_array_new_take(g_realloc(data, n), n);
-}
 
 /* ---- both ends ---------------------------------------------------------------------- */
 
@@ -383,7 +366,7 @@ static void
 test_golden(gconstpointer name)
 {
     static const size_t steps[] = { 100, 5000, 70000, 1 << 20, 64 << 20 };
-    g_autoptr(GByteArray) stream = load(name);
+    g_autoptr(GByteArray) stream = g_bytes_unref_to_array(golden_load(name));
 
     for (size_t i = 0; i < 12; i++) {
         assert_passes(stream, steps[i % (has_postcopy(name) ? 3 : G_N_ELEMENTS(steps))],
@@ -399,7 +382,7 @@ test_golden(gconstpointer name)
 static void
 test_golden_replaced(gconstpointer name)
 {
-    g_autoptr(GByteArray) stream = load(name);
+    g_autoptr(GByteArray) stream = g_bytes_unref_to_array(golden_load(name));
     g_autoptr(Tunnel) t = tunnel_new(CACHE, 256 << 20);
 
     send_stream(t, stream, 64 << 20, false);
@@ -433,7 +416,7 @@ test_samples(void)
 static void
 test_not_understood(void)
 {
-    g_autoptr(GByteArray) stream = load("7.2-return-path");
+    g_autoptr(GByteArray) stream = g_bytes_unref_to_array(golden_load("7.2-return-path"));
 
     g_byte_array_set_size(stream, MIN(stream->len, 60000));
     for (int i = 0; i < 300; i++) {

@@ -6,12 +6,12 @@
 #include "plugin/chain.h"
 #include "plugin/heatmap/map.h"
 #include "stream/decoder.h"
+#include "tests/lib/golden.h"
 #include "util/cursor.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
 #include <zlib.h>
-#include <zstd.h>
 
 enum { BLOCKS_MAX = 64, WIDTH = 512, PAGE = 4096 };
 
@@ -40,28 +40,11 @@ truth_see(Truth *t, const struct qmig_event *ev)
     }
 }
 
-static GBytes *
-load(const char *name)
-{
-    g_autofree char *file = g_strconcat(name, ".zst", NULL);
-    g_autofree char *path = g_test_build_filename(G_TEST_DIST, "..", "golden", file,
-                                                  NULL);
-    g_autofree char *packed = NULL;
-    gsize len;
-
-    g_assert_true(g_file_get_contents(path, &packed, &len, NULL));
-    size_t cap = 64 << 20;
-    char *data = g_malloc(cap);
-    size_t n = ZSTD_decompress(data, cap, packed, len);
-    g_assert_false(ZSTD_isError(n));
-    return g_bytes_new_take(g_realloc(data, n), n);
-}
-
 /* The stream @name down @chain; at most @limit events. The blocks live as long as the decoder. */
 static QmigDecoder *
 run(const char *name, QmigChain *chain, Truth *truth, unsigned limit)
 {
-    g_autoptr(GBytes) stream = load(name);
+    g_autoptr(GBytes) stream = golden_load(name);
     g_autoptr(GError) error = NULL;
     QmigDecoder *decoder = qmig_decoder_new();
     struct qmig_event ev;

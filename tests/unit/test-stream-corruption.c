@@ -13,10 +13,10 @@
  */
 #include "tests/lib/stream-check.h"
 
+#include "tests/lib/golden.h"
 #include "util/error.h"
 
 #include <string.h>
-#include <zstd.h>
 
 enum {
     BODY_STEP = 211,
@@ -113,17 +113,11 @@ load_golden(const StreamKind *kind, const char *name)
 {
     g_autofree char *file = g_strconcat(name, ".zst", NULL);
     g_autofree char *path = test_path("golden", file);
-    g_autofree char *packed = NULL;
-    g_autoptr(GError) error = NULL;
-    size_t cap = 8 << 20;
+    g_autoptr(GBytes) bytes = golden_unpack(path);
     gsize len;
+    char *data = g_bytes_unref_to_data(g_steal_pointer(&bytes), &len);
 
-    g_file_get_contents(path, &packed, &len, &error);
-    g_assert_no_error(error);
-    char *bytes = g_malloc(cap);
-    size_t n = ZSTD_decompress(bytes, cap, packed, len);
-    g_assert_false(ZSTD_isError(n));
-    return stream_take(kind, g_realloc(bytes, n), n);
+    return stream_take(kind, data, len);
 }
 
 /* ---- damage ---------------------------------------------------------------------------------- */

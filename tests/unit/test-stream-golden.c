@@ -8,39 +8,13 @@
 #include "stream/decoder.h"
 #include "stream/dump.h"
 #include "stream/encoder.h"
+#include "tests/lib/golden.h"
 #include "util/error.h"
 
 #include <string.h>
 #include <zlib.h>
-#include <zstd.h>
 
 enum { RANDOM_SPLITS = 40, TRUNCATIONS = 150, CORRUPTIONS = 400, PAGE = 4096 };
-
-static char *
-golden_path(const char *name, const char *suffix)
-{
-    g_autofree char *file = g_strconcat(name, suffix, NULL);
-
-    return g_test_build_filename(G_TEST_DIST, "..", "golden", file, NULL);
-}
-
-static GBytes *
-load(const char *name)
-{
-    g_autofree char *path = golden_path(name, ".zst");
-    g_autofree char *packed = NULL;
-    g_autoptr(GError) error = NULL;
-    gsize len;
-
-    g_file_get_contents(path, &packed, &len, &error);
-    g_assert_no_error(error);
-    /* The recorder writes through a pipe, so the size is not in the frame. */
-    size_t cap = 64 << 20;
-    char *data = g_malloc(cap);
-    size_t n = ZSTD_decompress(data, cap, packed, len);
-    g_assert_false(ZSTD_isError(n));
-    return g_bytes_new_take(g_realloc(data, n), n);
-}
 
 typedef struct {
     GString *text; /* the events, runs of like pages folded */
@@ -185,7 +159,7 @@ compare_events(const char *name, const Reading *r)
 static void
 test_whole(gconstpointer name)
 {
-    g_autoptr(GBytes) stream = load(name);
+    g_autoptr(GBytes) stream = golden_load(name);
     gsize len;
     const uint8_t *data = g_bytes_get_data(stream, &len);
     g_auto(Reading) whole = read_stream(data, len, 0, true);
@@ -200,7 +174,7 @@ static void
 test_splits(gconstpointer name)
 {
     static const size_t steps[] = { 1, 7, 100, 5000, 70000 };
-    g_autoptr(GBytes) stream = load(name);
+    g_autoptr(GBytes) stream = golden_load(name);
     gsize len;
     const uint8_t *data = g_bytes_get_data(stream, &len);
     g_auto(Reading) whole = read_stream(data, len, 0, true);
@@ -217,7 +191,7 @@ test_splits(gconstpointer name)
 static void
 test_truncated(gconstpointer name)
 {
-    g_autoptr(GBytes) stream = load(name);
+    g_autoptr(GBytes) stream = golden_load(name);
     gsize len;
     const uint8_t *data = g_bytes_get_data(stream, &len);
 
@@ -234,7 +208,7 @@ test_truncated(gconstpointer name)
 static void
 test_corrupted(gconstpointer name)
 {
-    g_autoptr(GBytes) stream = load(name);
+    g_autoptr(GBytes) stream = golden_load(name);
     gsize len;
     const uint8_t *data = g_bytes_get_data(stream, &len);
     g_autofree uint8_t *copy = g_memdup2(data, len);
