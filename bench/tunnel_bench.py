@@ -6,7 +6,6 @@ Every round runs each setting once, so that what else the machine does falls on 
 """
 import argparse
 import json
-import os
 import pathlib
 import statistics
 import sys

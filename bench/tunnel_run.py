@@ -13,6 +13,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 GUEST_END = 16 << 20    # the bare guest's program and tables lie below
 CHUNK = 4 << 20
 POLL_S = 0.02
+POOL = 256 << 20        # further than any codec looks back
 FRESH_COPIES = 3        # of the guest's memory: the destination's, and the caches of both ends
 FRESH_MORE = 512 << 20
 SETTLE_S = 1.0          # the guest is watched for so long after its arrival
@@ -69,9 +70,6 @@ def fits(setting, qemu, profile):
     """Whether that QEMU has it, and it is of use there."""
     newest = not setting.last or not qemu.at_least(setting.last) or qemu.version == setting.last
     return newest and (not setting.loads or profile in setting.loads)
-
-
-POOL = 256 << 20        # further than any codec looks back
 
 
 class Files:
@@ -188,8 +186,9 @@ def judge(pair, size):
 def new_pair(qemu, profile, files, mem_mib, link):
     """A guest of that profile, ticking; its destination. Memory is private: see run.py."""
     accel = "kvm" if vm.kvm_works(qemu) else "tcg"
-    pair = vm.Pair(qemu, accel=accel, mem_mib=mem_mib, share=False, memory=files.memory, pool=files.pool, link=link,
-                   machine=f"pc-i440fx-{qemu.version}", workload=PROFILES[profile].workload)
+    pair = vm.Pair(qemu, accel=accel, mem_mib=mem_mib, share=False, memory=files.memory,
+                   pool=files.pool, link=link, machine=f"pc-i440fx-{qemu.version}",
+                   workload=PROFILES[profile].workload)
     try:
         pair.wait_ticking(pair.src, 60)
         pair.src.ticks.wait(lambda log: log.status, 10)

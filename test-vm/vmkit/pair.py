@@ -33,8 +33,8 @@ class Pair:
                of the Linux guest: ws, rate in MiB (linux/README.md)
     fill       part of the RAM beyond the working set that holds contents
     content    which: "files" (as a page cache), "text", "random", or "used": as after days of use
+    memory     instead: a file of vm.template(), which stays as it is; needs share=False
     pool       a file of vm.pool(), of which bodies of pages are slices; absent: 1 MiB of one
-    memory     instead of fill and content: a file of vm.template(), which stays as it is; needs share=False
     share      memory is one file per side below /dev/shm, so that sides can be compared
     dirty_extra_args   more words for both QEMUs
     disks      disks.Disk of each disk; the images are in .src.disks and .dst.disks
