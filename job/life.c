@@ -300,23 +300,16 @@ life_watch(QmigJob *job, GError **error)
 }
 
 static bool
+count_writes_before(QmigJob *job, GError **error)
+{
+    return count_writes(&job->destination, &get_life(job)->writes_before,
+                        qmig_job_patience_ms(job), error);
+}
+
+static bool
 life_before_cont(QmigJob *job, GError **error)
 {
-    QmigLife *life = get_life(job);
-
-    while (is_wanted(job)) {
-        g_autoptr(GError) local = NULL;
-
-        if (count_writes(&job->destination, &life->writes_before,
-                         qmig_job_patience_ms(job), &local)) {
-            return true;
-        }
-        if (!qmig_via_forgives(job, local) || !qmig_via_wait(job)) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return false;
-        }
-    }
-    return true;
+    return !is_wanted(job) || qmig_via_despite_darkness(job, count_writes_before, error);
 }
 
 /* It executes nothing. Where it has written to no disk, it can be as if it never was there. */

@@ -148,6 +148,9 @@ serve(QmigJob *job, GError **error)
                             : qmig_endpoints_admit_source(&job->endpoints, listen, error);
 }
 
+/* A client of NBD negotiates when it comes and flushes before it goes, which hangs QEMU as long as the
+ * tunnel is dark: so both are done in steps that look first what is left to be done. */
+
 /* Was it opened, only nobody heard that? */
 static bool
 is_open(QmigJob *job, const QmigStorageDisk *disk, bool *open, GError **error)
@@ -202,24 +205,6 @@ connect_disks(QmigJob *job, GError **error)
     return true;
 }
 
-/* A client of NBD negotiates when it comes and flushes before it goes, which hangs QEMU as long as the
- * tunnel is dark: a step that looks first what is left to be done is done again when it is up. */
-static bool
-despite_darkness(QmigJob *job, bool (*step)(QmigJob *, GError **), GError **error)
-{
-    for (;;) {
-        g_autoptr(GError) local = NULL;
-
-        if (step(job, &local)) {
-            return true;
-        }
-        if (!qmig_via_forgives(job, local) || !qmig_via_wait(job)) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return false;
-        }
-    }
-}
-
 static bool
 storage_prepare(QmigJob *job, GError **error)
 {
@@ -235,7 +220,7 @@ storage_prepare(QmigJob *job, GError **error)
     return qmig_storage_clear_leftovers(job, &job->source, error) &&
            qmig_storage_clear_leftovers(job, &job->destination, error) &&
            (!copies(job) ||
-            (serve(job, error) && despite_darkness(job, connect_disks, error)));
+            (serve(job, error) && qmig_via_despite_darkness(job, connect_disks, error)));
 }
 
 /* ---- copying ---------------------------------------------------------------------------- */
@@ -540,8 +525,8 @@ storage_pre_switchover(QmigJob *job, GError **error)
         }
         disk->mirrored = false;
     }
-    if (!despite_darkness(job, delete_nodes, error) ||
-        !despite_darkness(job, qmig_storage_end_serving, error)) {
+    if (!qmig_via_despite_darkness(job, delete_nodes, error) ||
+        !qmig_via_despite_darkness(job, qmig_storage_end_serving, error)) {
         return false;
     }
     s->finished = true;

@@ -15,8 +15,6 @@
 
 enum {
     HELD_MS = 1,
-    /* More in the tunnel than is under way at any time: it is what waits. */
-    SOME_BYTES = 4 << 20,
     PACE_US = 95000,
     /* As long as more than that is to be copied nothing can end. */
     FAR_FROM_END_MS = 1500,
@@ -80,10 +78,6 @@ measure(QmigJob *job)
     QmigLinkStats stats;
 
     qmig_link_stats(qmig_near_link(via->near), &stats);
-    if (backlog_ms == 0 && qmig_near_backlog(via->near) > SOME_BYTES) {
-        /* How long it takes is not known yet. */
-        backlog_ms = UINT64_MAX;
-    }
     return (QmigViaFlow){ .user_ms = users_downtime_ms(job),
                           .backlog_ms = backlog_ms,
                           .link_rate = stats.goodput,
@@ -138,12 +132,13 @@ static bool
 tell_source(QmigJob *job, uint64_t limit_ms, GError **error)
 {
     QmigVia *via = job->via;
-    g_autoptr(JsonObject) values = json_object_new_object();
+    g_autoptr(JsonObject) values = NULL;
     g_autoptr(GError) local = NULL;
 
     if (!differs(via->limit_ms, limit_ms)) {
         return true;
     }
+    values = json_object_new_object();
     json_object_object_add(values, "downtime-limit",
                            json_object_new_int64((int64_t)limit_ms));
     job->source.touched = true;
@@ -240,11 +235,11 @@ static void
 add_darkness(JsonObject *o, const QmigJob *job)
 {
     const QmigVia *via = job->via;
-    int64_t since_us = via->broken_us != 0 ? qmig_now_us() - via->broken_us : -1;
+    uint64_t down_ms = qmig_via_down_ms(job);
 
     add_number(o, "dark_ms", (uint64_t)qmig_via_dark_us(job) / 1000);
     json_object_object_add(o, "down_ms",
-                           since_us >= 0 ? json_object_new_int64(since_us / 1000) : NULL);
+                           down_ms > 0 ? json_object_new_uint64(down_ms) : NULL);
     add_number(o, "deadline_ms", via->settings.deadline_ms);
 }
 

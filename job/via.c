@@ -140,9 +140,7 @@ patience_ms(const QmigJob *job)
 {
     const QmigViaSettings *s = &job->via->settings;
 
-    return stands_still(job) && s->standstill_ms > 0
-               ? MIN(s->standstill_ms, s->deadline_ms)
-               : s->deadline_ms;
+    return stands_still(job) && s->standstill_ms > 0 ? s->standstill_ms : s->deadline_ms;
 }
 
 static void
@@ -557,6 +555,23 @@ qmig_via_wait(QmigJob *job)
     return qmig_via_state(job->via) == QMIG_LINK_UP;
 }
 
+bool
+qmig_via_despite_darkness(QmigJob *job, bool (*step)(QmigJob *job, GError **error),
+                          GError **error)
+{
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+
+        if (step(job, &local)) {
+            return true;
+        }
+        if (!qmig_via_forgives(job, local) || !qmig_via_wait(job)) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    }
+}
+
 /* The QEMU that answers there is the one that was lost, and not a fresh one in its place. */
 static bool
 is_the_same(const QmigSide *before, const QmigSide *now)
@@ -694,7 +709,7 @@ has_plugin(const QmigJobOptions *options, const char *name)
     for (guint i = 0; i < options->plugins->len; i++) {
         const char *spec = options->plugins->pdata[i];
         if (spec != NULL && strncmp(spec, name, len) == 0 &&
-            !g_ascii_isalnum(spec[len])) {
+            (spec[len] == '\0' || spec[len] == ':')) {
             return true;
         }
     }

@@ -97,6 +97,10 @@ uint64_t qmig_via_down_ms(const QmigJob *job);
 bool qmig_via_forgives(const QmigJob *job, const GError *error);
 /* Wait as long as it is dark. Return: it was, and is not any more: ask again. */
 bool qmig_via_wait(QmigJob *job);
+/* Do @step, and again after each time that it failed because it was dark: it looks itself for what is
+ * done already. Errors: its own. */
+bool qmig_via_despite_darkness(QmigJob *job, bool (*step)(QmigJob *job, GError **error),
+                               GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /**
  * qmig_via_regain() - the destination's monitor has closed
  *

@@ -205,8 +205,8 @@ def told_to_people():
     """The two lines of a terminal say why nothing moves."""
     with Far(*CERTIFICATES) as far, pair() as p:
         p.wait_ticking(p.src)
-        begin, pid = threading.Timer, far.process.pid
-        timers = [begin(2, os.kill, (pid, signal.SIGSTOP)), begin(10, os.kill, (pid, signal.SIGCONT))]
+        timers = [threading.Timer(at, far.process.send_signal, (number,))
+                  for at, number in ((2, signal.SIGSTOP), (10, signal.SIGCONT))]
         for timer in timers:
             timer.start()
         try:
