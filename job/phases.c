@@ -25,14 +25,16 @@ enum {
 static bool
 begin_enter(QmigJob *job, GError **error)
 {
-    if (!qmig_side_begin(&job->source, job->options->source, job->cancel, error) ||
-        !qmig_via_begin(job, error) ||
+    if (!qmig_side_begin(&job->source, job->options->source, job->cancel, error)) {
+        return false;
+    }
+    job->guest_runs = job->source.running ||
+                      strcmp(job->source.run_state, "suspended") == 0;
+    if (!qmig_via_begin(job, error) ||
         !qmig_side_begin(&job->destination, qmig_via_monitor(job), job->cancel, error)) {
         return false;
     }
     job->destination.is_local = job->destination.is_local && !qmig_via_has_monitor(job);
-    job->guest_runs = job->source.running ||
-                      strcmp(job->source.run_state, "suspended") == 0;
     if (job->options->dry_run) {
         qmig_rehearsal_begin(job);
     }

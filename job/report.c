@@ -57,10 +57,10 @@ report_guest(const QmigJob *job, JsonObject *report)
     add_text(report, "guest", owners[owner]);
     add_text(report, "guest_name", job->source.name);
     if (owner != QMIG_OWNER_UNCLEAR) {
-        json_object_object_add(
-            report, "guest_runs",
-            json_object_new_boolean(job->guest_runs &&
-                                    !(arrived && job->options->suspend)));
+        bool asked = job->source.run_state != NULL || job->destination.run_state != NULL;
+        bool runs = job->guest_runs && !(arrived && job->options->suspend);
+        json_object_object_add(report, "guest_runs",
+                               asked ? json_object_new_boolean(runs) : NULL);
     }
 }
 

@@ -14,8 +14,8 @@ def _tables():
     tables, heading = {}, None
     for line in DOC.read_text(encoding="utf-8").splitlines():
         title = re.match(r"#{2,3} (.*)", line)
-        row = re.match(r"\| `(\w+)` \| ((?:string|integer|number|boolean|object|list)[^|]*) \|",
-                       line)
+        row = re.match(r"\| `(\w+)` \| ((?:string|integer|number|boolean|object|list)"
+                       r"(?: or null)?(?: or absent)?) \|", line)
         if title:
             heading = title[1]
         elif row:

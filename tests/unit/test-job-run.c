@@ -226,6 +226,33 @@ test_used_destination_is_refused(void)
     end(w, &ran);
 }
 
+/* What a report says of the guest when one side could not be asked: what the other says. */
+static void
+check_unreachable(bool source, const char *runs)
+{
+    World *w = world_new();
+
+    world_start(w);
+    QmigJobOptions *options = new_options(w);
+    QmigAddress **lost = source ? &options->source : &options->destination;
+    qmig_address_free(*lost);
+    *lost = qmig_address_new_unix("/nowhere/qmp.sock");
+    Ran ran = run(w, options);
+    JsonObject *value = NULL;
+    g_assert_cmpint(ran.outcome, ==, QMIG_OUTCOME_REFUSED);
+    g_assert_cmpstr(text_of(ran.report, "guest"), ==, "source");
+    (void)json_object_object_get_ex(ran.report, "guest_runs", &value);
+    g_assert_cmpstr(value != NULL ? json_object_get_string(value) : NULL, ==, runs);
+    end(w, &ran);
+}
+
+static void
+test_unreachable(void)
+{
+    check_unreachable(true, NULL);
+    check_unreachable(false, "true");
+}
+
 /* QEMU may refuse a combination only when it is set: the destination is still good then. */
 static void
 test_refused_settings_spare_the_destination(void)
@@ -423,6 +450,7 @@ main(int argc, char **argv)
     g_test_add_func("/job/kept-source-is-as-before", test_kept_source_is_as_before);
     g_test_add_func("/job/all-problems-at-once", test_all_problems_at_once);
     g_test_add_func("/job/used-destination-is-refused", test_used_destination_is_refused);
+    g_test_add_func("/job/unreachable", test_unreachable);
     g_test_add_func("/job/refused-settings-spare-the-destination",
                     test_refused_settings_spare_the_destination);
     g_test_add_func("/job/failed", test_failed);
