@@ -12,6 +12,8 @@
 enum {
     /* Of one frame: enough for compression to pay, little enough to be overtaken. */
     PIECE = 256 << 10,
+    /* Of all that is written to fd, before `started` is called. They always fit into the socket. */
+    FIRST_BYTES = 64,
     /* After nobody read any more: for its last words. */
     LAST_WORDS_MS = 3000,
     /* Pages wait no longer, that QEMU may know how fast the link is; newer ones replace them
@@ -28,6 +30,8 @@ struct QmigPump {
     GThread *threads[3];
     gint running, down_ended; /* atomic */
     gint broken;              /* atomic */
+    bool started;             /* down: something was written to fd */
+    uint8_t unwanted;         /* up: what comes by fd though it is fed */
     QmigRpDecoder
         *requests; /* (nullable) reads what the destination asks for, for pack */
 };
@@ -234,8 +238,29 @@ static bool
 write_pieces(void *self, const struct iovec *iov, size_t n, GError **error)
 {
     QmigPump *p = self;
+    struct iovec rest = { 0 };
 
-    return qmig_socket_writev_all(p->config.fd, iov, n, QMIG_DEADLINE_NEVER, p->cancel,
+    if (!p->started && n > 0) {
+        size_t len = MIN(iov->iov_len, (size_t)FIRST_BYTES);
+
+        /* A destination of several channels reads no more of main than that before it has the
+           others, which wait until main has begun. */
+        if (!qmig_socket_write_all(p->config.fd, iov->iov_base, len, QMIG_DEADLINE_NEVER,
+                                   p->cancel, error)) {
+            return false;
+        }
+        p->started = true;
+        if (p->config.started != NULL) {
+            p->config.started(p->config.data);
+        }
+        rest = (struct iovec){ (uint8_t *)iov->iov_base + len, iov->iov_len - len };
+        iov++;
+        n--;
+    }
+    return (rest.iov_len == 0 ||
+            qmig_socket_writev_all(p->config.fd, &rest, 1, QMIG_DEADLINE_NEVER, p->cancel,
+                                   error)) &&
+           qmig_socket_writev_all(p->config.fd, iov, n, QMIG_DEADLINE_NEVER, p->cancel,
                                   error);
 }
 
@@ -313,7 +338,7 @@ down_thread(void *data)
 {
     QmigPump *p = data;
     g_autoptr(GError) error = NULL;
-    bool go_on = true, started = false;
+    bool go_on = true;
 
     while (go_on) {
         g_autoptr(QmigBuf) buf = NULL;
@@ -323,10 +348,6 @@ down_thread(void *data)
             break;
         }
         go_on = take_frame(p, type, buf);
-        if (go_on && !started && p->config.started != NULL && buf != NULL) {
-            started = true;
-            p->config.started(p->config.data);
-        }
     }
     if (error != NULL && !g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CANCELLED)) {
         if (g_atomic_int_get(&p->down_ended)) {
