@@ -118,13 +118,14 @@ take_tls(const QmigAddress *destination, GError **error)
 
 QmigProxy *
 cli_proxy_start_plugins(const QmigAddress *listen, const QmigAddress *destination,
-                        GError **error)
+                        QmigNear *near, GError **error)
 {
     static const char *const stats[] = { "stats", NULL };
     char **plugins = cli_proxy_options.plugins;
     QmigProxyConfig config = {
         .listen = listen,
         .destination = destination,
+        .near = near,
         .record = cli_proxy_options.record,
         .tls_server = tls_server,
         .tls_client = tls_client,
@@ -159,7 +160,7 @@ start(GError **error)
                          error)) {
         return NULL;
     }
-    return cli_proxy_start_plugins(listen, destination, error);
+    return cli_proxy_start_plugins(listen, destination, NULL, error);
 }
 
 /* What is wrong with the file is told, and nothing changes. */

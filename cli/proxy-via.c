@@ -168,7 +168,7 @@ begin(GError **error)
     }
     if (this.private_dir != NULL) {
         const char *limits = cli_proxy_options.limits;
-        this.proxy = cli_proxy_start_plugins(this.listen, this.entry, error);
+        this.proxy = cli_proxy_start_plugins(this.listen, this.entry, this.near, error);
         if (this.proxy == NULL ||
             (limits != NULL && cli_limits_apply(this.proxy, limits, true, error) < 0)) {
             return false;

@@ -32,9 +32,10 @@ int cli_proxy_open_signals(void);
 int cli_proxy_far(void);
 int cli_proxy_near(void);
 
-/* The proxy alone, in front of the tunnel: from @listen to @destination, with the plugins asked for. */
+/* The proxy alone, from @listen to @destination, with the plugins asked for. @near: (nullable) whose
+   socket @destination is. */
 QmigProxy *cli_proxy_start_plugins(const QmigAddress *listen,
-                                   const QmigAddress *destination,
+                                   const QmigAddress *destination, QmigNear *near,
                                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* ---- what both ends of the tunnel share (proxy-service.c) ------------------------------------- */

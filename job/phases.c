@@ -137,6 +137,7 @@ qmig_job_start_proxy(QmigJob *job, GError **error)
     }
     if (job->via != NULL) {
         config.destination = qmig_via_target(job);
+        config.near = qmig_via_near(job);
     }
     if (job->postcopy.breaks > 0) {
         /* A resumed stream has no head, so plugins cannot change it; and a recording cannot

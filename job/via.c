@@ -508,6 +508,12 @@ qmig_via_target(const QmigJob *job)
     return job->via != NULL ? job->via->target : NULL;
 }
 
+QmigNear *
+qmig_via_near(const QmigJob *job)
+{
+    return job->via != NULL ? job->via->near : NULL;
+}
+
 bool
 qmig_via_forward(QmigJob *job, GError **error)
 {

@@ -79,6 +79,8 @@ bool qmig_via_has_monitor(const QmigJob *job);
 bool qmig_via_forward(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The next connections are another migration's, or the rest of a broken one: a new way then. */
 void qmig_via_drop_way(QmigJob *job);
+/* The tunnel's near end; NULL: there is none. Borrowed. */
+QmigNear *qmig_via_near(const QmigJob *job);
 /* Where that way begins; NULL before. Borrowed. */
 const QmigAddress *qmig_via_target(const QmigJob *job);
 /* The same for the source's NBD client. @here: (out) (transfer full) */

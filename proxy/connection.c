@@ -490,9 +490,16 @@ start_reverse(QmigConnection *c)
     c->threads[1] = g_thread_new("qmig-reverse", reverse_thread, c);
 }
 
+static const QmigRelaySink *
+sink_of(const QmigConnection *c)
+{
+    return c->config.sink.put != NULL ? &c->config.sink : NULL;
+}
+
 /* The first byte for the destination is there. */
 static bool
-forward_open(void *self, int *out, QmigTls **tls, GError **error)
+forward_open(void *self, int *out, QmigTls **tls, const QmigRelaySink **sink,
+             GError **error)
 {
     QmigConnection *c = self;
 
@@ -501,6 +508,7 @@ forward_open(void *self, int *out, QmigTls **tls, GError **error)
     }
     *out = c->config.destination;
     *tls = c->config.destination_tls;
+    *sink = sink_of(c);
     start_reverse(c);
     return true;
 }
@@ -523,6 +531,7 @@ new_forward(QmigConnection *c)
         .out = c->config.destination,
         .in_tls = c->config.source_tls,
         .out_tls = c->config.destination_tls,
+        .sink = sink_of(c),
         .cancel = c->config.group->cancel,
         .gone = c->gone,
         .first = c->config.first,
@@ -622,6 +631,9 @@ qmig_connection_free(QmigConnection *c)
     qmig_connection_join(c);
     qmig_relay_free(c->forward);
     qmig_relay_free(c->reverse);
+    if (c->config.sink.put != NULL) {
+        c->config.sink.release(c->config.sink.self);
+    }
     qmig_tls_free(c->config.source_tls);
     qmig_tls_free(c->config.destination_tls);
     qmig_return_stream_clear(&c->return_stream);

@@ -23,9 +23,11 @@ struct QmigConnectionConfig {
     int source;      /* owned by the connection from now on */
     int destination; /* likewise; -1: see reach */
     QmigTls *source_tls, *destination_tls; /* (nullable) likewise: TLS that ends here */
+    QmigRelaySink
+        sink; /* likewise; .put NULL: none. Takes what is written to @destination */
     /*
-     * Opens the other leg when the first byte for it is there: sets destination and
-     * destination_tls of the connection's own copy of this. NULL: they are open already. On error
+     * Opens the other leg when the first byte for it is there: sets destination,
+     * destination_tls and sink of the connection's own copy of this. NULL: they are open already. On error
      * the group was told. Threads: the forward relay's.
      */
     bool (*reach)(void *self, QmigConnectionConfig *config, GError **error);

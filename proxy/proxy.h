@@ -8,6 +8,7 @@
 #ifndef QMIG_PROXY_PROXY_H
 #define QMIG_PROXY_PROXY_H
 
+#include "proxy/link/near.h"
 #include "proxy/tls.h"
 #include "util/address.h"
 #include "util/auto.h"
@@ -24,6 +25,9 @@ typedef struct {
     /* Where the destination listens; contacted only when the first bytes of a connection are
        in hand. */
     const QmigAddress *destination;
+    /* (nullable) The tunnel's near end whose forwarded socket @destination is: main's bytes go to
+       it without that socket. */
+    QmigNear *near;
     /* (nullable) A new or empty directory that gets a capture of all connections. */
     const char *record;
     /* Specs of qmig_chain_new(); NULL = none. */

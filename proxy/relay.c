@@ -4,6 +4,7 @@
  *
  *     in --read--> buffer --write--> out          observing stage: looks on
  *     in --read--> buffer --stage--> out          rewriting stage: writes itself
+ *     in --read--> sink's own memory              with a sink, where nobody changes or paces
  *
  * Invariants: what is in the buffer is passed on before the next read; every wait ends with
  * the cancel flag and, where the caller gave one, with the flag that says the reader is gone.
@@ -40,6 +41,7 @@ enum {
 struct QmigRelay {
     QmigRelayConfig config;
     uint8_t *buf;         /* owned, page aligned */
+    uint8_t *at;          /* where the last read went: buf, or the sink's place */
     size_t first_len;     /* bytes in buf at the start */
     QmigDeadline tick_at; /* next call of the stage's tick */
     size_t read_size;     /* bytes to read at once */
@@ -104,6 +106,7 @@ qmig_relay_new(const QmigRelayConfig *config)
         memcpy(r->buf, config->first, config->first_len);
     }
     r->config.first = NULL;
+    r->at = r->buf;
     r->read_size = config->buffer_size;
     set_send_buffer(config->out, SEND_BUFFER);
     r->tick_at = QMIG_DEADLINE_NEVER;
@@ -163,17 +166,34 @@ relay_wait(QmigRelay *r, int fd, short events, QmigDeadline tick_at, QmigDeadlin
     return true;
 }
 
+/* Where to read to. Return: how much at most. */
+static size_t
+choose_place(QmigRelay *r)
+{
+    const QmigRelaySink *sink = r->config.sink;
+    size_t size = r->read_size;
+
+    r->at = r->buf;
+    /* What a recording needs, or plugins do, is done after the bytes have been passed on. */
+    if (sink != NULL && !r->config.stage.rewrites && r->config.pacer == NULL &&
+        r->config.record == NULL) {
+        r->at = sink->place(sink->self, &size);
+    }
+    return MIN(size, r->read_size);
+}
+
 /* Return: bytes; 0 at the end; QMIG_TLS_AGAIN: wait for @events; -1 with @error set. */
 static ssize_t
 read_some(QmigRelay *r, short *events, GError **error)
 {
+    size_t size = choose_place(r);
     ssize_t n;
 
     if (r->config.in_tls != NULL) {
-        return qmig_tls_read(r->config.in_tls, r->buf, r->read_size, events, error);
+        return qmig_tls_read(r->config.in_tls, r->at, size, events, error);
     }
     do {
-        n = read(r->config.in, r->buf, r->read_size);
+        n = read(r->config.in, r->at, size);
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN) {
         *events = POLLIN;
@@ -241,10 +261,29 @@ write_some(QmigRelay *r, const struct iovec *iov, size_t n, size_t done, short *
 }
 
 static bool
+put_all(QmigRelay *r, const struct iovec *iov, size_t n, GError **error)
+{
+    const QmigRelaySink *sink = r->config.sink;
+
+    for (size_t i = 0; i < n; i++) {
+        if (!sink->put(sink->self, iov[i].iov_base, iov[i].iov_len, r->config.cancel,
+                       error)) {
+            r->out_gone = !qmig_cancel_is_raised(r->config.cancel);
+            return false;
+        }
+        count(&r->n_written, iov[i].iov_len);
+    }
+    return true;
+}
+
+static bool
 write_all(QmigRelay *r, const struct iovec *iov, size_t n, GError **error)
 {
     size_t done = 0; /* bytes of iov[0] */
 
+    if (r->config.sink != NULL) {
+        return put_all(r, iov, n, error);
+    }
     while (n > 0) {
         short events = 0;
         ssize_t sent = write_some(r, iov, n, done, &events, error);
@@ -389,7 +428,8 @@ open_out(QmigRelay *r, GError **error)
 {
     const QmigRelayStage *stage = &r->config.stage;
 
-    if (!stage->open(stage->self, &r->config.out, &r->config.out_tls, error)) {
+    if (!stage->open(stage->self, &r->config.out, &r->config.out_tls, &r->config.sink,
+                     error)) {
         return false;
     }
     set_send_buffer(r->config.out, r->little ? LITTLE : SEND_BUFFER);
@@ -410,10 +450,12 @@ static bool
 relay_forward(QmigRelay *r, size_t len, GError **error)
 {
     const QmigRelayStage *stage = &r->config.stage;
-    struct iovec iov = { r->buf, len };
-    bool take_first = stage->rewrites || stage->looks_first;
+    struct iovec iov = { r->at, len };
+    /* A sink's memory is not ours any more once it was put. */
+    bool take_first = stage->take != NULL &&
+                      (stage->rewrites || stage->looks_first || r->config.sink != NULL);
 
-    if (take_first && !stage->take(stage->self, r->buf, len, error)) {
+    if (take_first && !stage->take(stage->self, r->at, len, error)) {
         return false;
     }
     if (!stage->rewrites && !qmig_relay_write(r, &iov, 1, error)) {
@@ -421,7 +463,7 @@ relay_forward(QmigRelay *r, size_t len, GError **error)
     }
     count(&r->n_passed, len);
     if (!take_first && stage->take != NULL &&
-        !stage->take(stage->self, r->buf, len, error)) {
+        !stage->take(stage->self, r->at, len, error)) {
         return false;
     }
     return true;
@@ -433,7 +475,7 @@ relay_pass(QmigRelay *r, size_t len, GError **error)
     qmig_record_note(r->config.record, len);
     bool ok = relay_forward(r, len, error);
     /* Also what nobody took: it was sent. */
-    qmig_record_write(r->config.record, r->buf, len);
+    qmig_record_write(r->config.record, r->at, len);
     if (ok) {
         relay_tick(r);
     }
@@ -467,9 +509,9 @@ qmig_relay_drain(QmigRelay *r, bool look, GError **error)
     r->config.gone = NULL;
     while ((n = relay_fill(r, error)) > 0) {
         qmig_record_note(r->config.record, (size_t)n);
-        qmig_record_write(r->config.record, r->buf, (size_t)n);
+        qmig_record_write(r->config.record, r->at, (size_t)n);
         if (look && stage->take != NULL &&
-            !stage->take(stage->self, r->buf, (size_t)n, error)) {
+            !stage->take(stage->self, r->at, (size_t)n, error)) {
             return false;
         }
         count(&r->n_passed, (size_t)n);

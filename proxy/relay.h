@@ -15,6 +15,19 @@
 
 typedef struct QmigRelay QmigRelay;
 
+/* Takes what would be written, in this process, where a descriptor would cost two more copies. */
+typedef struct {
+    void *self;
+    /* Memory that the next bytes may be read into, and how much of it; good until put or the next
+       call. What lies there when it is put is not copied. */
+    uint8_t *(*place)(void *self, size_t *size);
+    /* @data: what place() gave, or any other memory. Blocks while there is no room. Errors:
+       CANCELLED; any other: nobody takes it any more. */
+    bool (*put)(void *self, const uint8_t *data, size_t n, const QmigCancel *cancel,
+                GError **error);
+    void (*release)(void *self); /* no call will follow */
+} QmigRelaySink;
+
 /* Who looks at the bytes, or replaces them. All members optional. */
 typedef struct {
     void *self;
@@ -28,14 +41,18 @@ typedef struct {
     void (*wrote)(void *self);
     bool rewrites;
     bool looks_first; /* observing: take comes before the write, not after */
-    /* Called by the first write when config.out is -1: open it. @out, @tls: (out) borrowed. */
-    bool (*open)(void *self, int *out, QmigTls **tls, GError **error);
+    /* Called by the first write when config.out is -1: open it. @out, @tls, @sink: (out) borrowed,
+       as in config. */
+    bool (*open)(void *self, int *out, QmigTls **tls, const QmigRelaySink **sink,
+                 GError **error);
 } QmigRelayStage;
 
 typedef struct {
     int in, out;               /* borrowed, non-blocking; out: -1: see stage.open */
     QmigTls *in_tls, *out_tls; /* (nullable) borrowed: TLS over @in, over @out */
-    const QmigCancel *cancel;  /* ends the relay at once */
+    const QmigRelaySink
+        *sink; /* (nullable) borrowed: takes what would be written to @out */
+    const QmigCancel *cancel; /* ends the relay at once */
     const QmigCancel *gone; /* (nullable) raised when @out's peer is known to have left */
     const void *first;      /* bytes of @in that were read before; copied */
     size_t first_len;       /* at most @buffer_size */

@@ -54,10 +54,11 @@ typedef struct {
 
 struct QmigSession {
     QmigGroup group;
-    QmigAddress *destination;                    /* owned */
-    QmigAddress *address;                        /* owned; where it listens */
-    QmigMainStream *stream;                      /* owned */
-    QmigRecord *record;                          /* owned (nullable) */
+    QmigAddress *destination; /* owned */
+    QmigNear *near;           /* (nullable) a reference; see QmigProxyConfig */
+    QmigAddress *address;     /* owned; where it listens */
+    QmigMainStream *stream;   /* owned */
+    QmigRecord *record;       /* owned (nullable) */
     const QmigTlsCreds *tls_server, *tls_client; /* borrowed (nullable) */
     char *tls_hostname;                          /* owned (nullable) */
     uint32_t first_bytes_timeout_ms, connect_timeout_ms;
@@ -107,11 +108,23 @@ fail(QmigSession *s, QmigErrorCode code, const char *fmt, ...)
 /* ---- opening ---------------------------------------------------------------------------- */
 
 static int
-connect_destination(QmigSession *s, QmigDeadline deadline, GError **error)
+connect_once(QmigSession *s, QmigConnectionConfig *config, QmigDeadline deadline,
+             GError **error)
+{
+    /* TLS is written to a descriptor. */
+    if (s->near != NULL && s->tls_client == NULL && config->kind == QMIG_CHANNEL_MAIN) {
+        return qmig_near_connect(s->near, s->destination, &config->sink, error);
+    }
+    return qmig_socket_connect(s->destination, deadline, s->group.cancel, error);
+}
+
+static int
+connect_destination(QmigSession *s, QmigConnectionConfig *config, QmigDeadline deadline,
+                    GError **error)
 {
     for (;;) {
         g_autoptr(GError) local = NULL;
-        int fd = qmig_socket_connect(s->destination, deadline, s->group.cancel, &local);
+        int fd = connect_once(s, config, deadline, &local);
 
         if (fd >= 0) {
             return fd;
@@ -133,7 +146,7 @@ static bool
 reach_destination(QmigSession *s, QmigConnectionConfig *config, GError **error)
 {
     QmigDeadline deadline = qmig_deadline_in_ms(s->connect_timeout_ms);
-    g_auto(QmigFd) fd = connect_destination(s, deadline, error);
+    g_auto(QmigFd) fd = connect_destination(s, config, deadline, error);
     g_autoptr(QmigTls) tls = NULL;
 
     if (fd < 0) {
@@ -603,6 +616,7 @@ qmig_session_start(const QmigProxyConfig *config, QmigSessionEnded ended, void *
         s->connect_timeout_ms = DEFAULT_TIMEOUT_MS;
     }
     s->destination = qmig_address_copy(config->destination);
+    s->near = config->near != NULL ? qmig_near_ref(config->near) : NULL;
     s->tls_server = config->tls_server;
     s->tls_client = config->tls_client;
     s->tls_hostname = g_strdup(config->tls_hostname);
@@ -639,6 +653,7 @@ qmig_session_free(QmigSession *s)
     g_clear_pointer(&s->stream, qmig_main_stream_free);
     g_clear_pointer(&s->address, qmig_address_free);
     qmig_address_free(s->destination);
+    g_clear_pointer(&s->near, qmig_near_unref);
     g_free(s->tls_hostname);
     pthread_mutex_destroy(&s->lock);
     qmig_group_clear(&s->group);

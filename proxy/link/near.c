@@ -10,9 +10,11 @@
 #include "util/error.h"
 #include "util/socket.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
@@ -45,7 +47,10 @@ typedef struct {
 } Carried;
 
 struct QmigNear {
-    QmigNearConfig config; /* with copies of what it points to */
+    gint refs;                  /* atomic: the owner's, and of who may connect */
+    pthread_mutex_t connecting; /* guards closed; held by a connect from within */
+    bool closed;                /* it ends */
+    QmigNearConfig config;      /* with copies of what it points to */
     QmigAddress *far[ADDRESSES_MAX + 1];
     QmigWelcome agreed;
     QmigLink *link;
@@ -130,21 +135,27 @@ new_pack(Carried *c, const QmigLinkOpen *open)
     return pack;
 }
 
-static void
-carry(QmigNear *near, Forward *f, int fd)
+/*
+ * Tie @fd, which is taken over, to a new stream.
+ * @sink: (nullable) (out) where there are pages, they come by it
+ */
+static bool
+carry(QmigNear *near, Forward *f, int fd, QmigRelaySink *sink, GError **error)
 {
-    g_autoptr(GError) error = NULL;
-    QmigLinkOpen open = { .kind = f->kind, .group = f->group, .index = f->next_index++ };
+    QmigLinkOpen open = { .kind = f->kind, .group = f->group };
+
+    pthread_mutex_lock(&near->lock);
+    open.index = f->next_index++;
+    pthread_mutex_unlock(&near->lock);
 
     open.urgent = f->kind == QMIG_STREAM_CONTROL ||
                   (f->kind == QMIG_STREAM_MIGRATION && open.index > 0 &&
                    is_silent(near, fd));
     g_strlcpy(open.address, f->there, sizeof open.address);
-    QmigLinkStream *stream = qmig_link_open(near->link, &open, &error);
+    QmigLinkStream *stream = qmig_link_open(near->link, &open, error);
     if (stream == NULL) {
-        g_debug("%s: connection turned away: %s", near->config.name, error->message);
         close(fd);
-        return;
+        return false;
     }
     Carried *c = g_new0(Carried, 1);
     c->near = near;
@@ -154,10 +165,55 @@ carry(QmigNear *near, Forward *f, int fd)
                               .broke = pump_broke,
                               .ended = pump_ended,
                               .data = c };
+    config.fed = sink != NULL && config.pack != NULL;
     pthread_mutex_lock(&near->lock);
     c->pump = qmig_pump_start(&config);
+    if (config.fed) {
+        qmig_pump_sink(c->pump, sink);
+    }
     g_ptr_array_add(near->carried, c);
     pthread_mutex_unlock(&near->lock);
+    return true;
+}
+
+static Forward *
+find_forward(QmigNear *near, const QmigAddress *address)
+{
+    g_autofree char *wanted = qmig_address_to_string(address);
+    Forward *found = NULL;
+
+    pthread_mutex_lock(&near->lock);
+    for (guint i = 0; i < near->forwards->len && found == NULL; i++) {
+        Forward *f = near->forwards->pdata[i];
+        g_autofree char *here = qmig_address_to_string(f->address);
+        found = strcmp(here, wanted) == 0 ? f : NULL;
+    }
+    pthread_mutex_unlock(&near->lock);
+    return found;
+}
+
+int
+qmig_near_connect(QmigNear *near, const QmigAddress *to, QmigRelaySink *sink,
+                  GError **error)
+{
+    Forward *f;
+    int fds[2] = { -1, -1 };
+
+    *sink = (QmigRelaySink){ 0 };
+    pthread_mutex_lock(&near->connecting);
+    if (near->closed) {
+        qmig_set_error(error, QMIG_ERROR_CLOSED, "the tunnel's session is at its end");
+    } else if ((f = find_forward(near, to)) == NULL) {
+        qmig_set_error(error, QMIG_ERROR_CONFIG, "the tunnel forwards no such socket");
+    } else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) <
+               0) {
+        qmig_set_error_errno(error, errno, "socketpair");
+    } else if (!carry(near, f, fds[1], sink, error)) {
+        close(fds[0]);
+        fds[0] = -1;
+    }
+    pthread_mutex_unlock(&near->connecting);
+    return fds[0];
 }
 
 static const char *const op_names[QMIG_BATCH_CODES] = {
@@ -248,8 +304,10 @@ near_thread(void *data)
             int fd = fds[2 + i].revents != 0
                          ? qmig_socket_accept(forwards[i]->fd, 0, near->cancel, NULL)
                          : -1;
-            if (fd >= 0) {
-                carry(near, forwards[i], fd);
+            g_autoptr(GError) error = NULL;
+            if (fd >= 0 && !carry(near, forwards[i], fd, NULL, &error)) {
+                g_debug("%s: connection turned away: %s", near->config.name,
+                        error->message);
             }
         }
     }
@@ -326,7 +384,9 @@ qmig_near_new(const QmigNearConfig *config, const QmigCancel *cancel, GError **e
 {
     g_autoptr(QmigNear) near = g_new0(QmigNear, 1);
 
+    near->refs = 1;
     pthread_mutex_init(&near->lock, NULL);
+    pthread_mutex_init(&near->connecting, NULL);
     near->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     near->cancel = qmig_cancel_new();
     near->forwards = g_ptr_array_new_with_free_func(forward_free);
@@ -362,6 +422,9 @@ qmig_near_free(QmigNear *near)
     if (near == NULL) {
         return;
     }
+    pthread_mutex_lock(&near->connecting);
+    near->closed = true;
+    pthread_mutex_unlock(&near->connecting);
     qmig_cancel_raise(near->cancel);
     if (near->thread != NULL) {
         g_thread_join(near->thread);
@@ -382,10 +445,26 @@ qmig_near_free(QmigNear *near)
     g_free((char *)near->config.tls_hostname);
     qmig_fd_clear(&near->wake_fd);
     qmig_cancel_free(near->cancel);
-    pthread_mutex_destroy(&near->lock);
     g_free(near->last_reason);
     g_clear_pointer(&near->last_pack, qmig_json_put);
-    g_free(near);
+    qmig_near_unref(near);
+}
+
+QmigNear *
+qmig_near_ref(QmigNear *near)
+{
+    g_atomic_int_inc(&near->refs);
+    return near;
+}
+
+void
+qmig_near_unref(QmigNear *near)
+{
+    if (g_atomic_int_dec_and_test(&near->refs)) {
+        pthread_mutex_destroy(&near->lock);
+        pthread_mutex_destroy(&near->connecting);
+        g_free(near);
+    }
 }
 
 bool

@@ -7,6 +7,7 @@
 #define QMIG_PROXY_LINK_NEAR_H
 
 #include "proxy/link/link.h"
+#include "proxy/relay.h"
 #include "util/address.h"
 
 typedef struct QmigNear QmigNear;
@@ -35,8 +36,11 @@ typedef struct {
  */
 QmigNear *qmig_near_new(const QmigNearConfig *config, const QmigCancel *cancel,
                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* Ends all at once; what should arrive must have been waited for: qmig_near_close(). */
+/* Ends all at once; what should arrive must have been waited for: qmig_near_close(). Who has a
+   reference may still call qmig_near_connect(), which fails. */
 void qmig_near_free(QmigNear *near);
+QmigNear *qmig_near_ref(QmigNear *near);
+void qmig_near_unref(QmigNear *near);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigNear, qmig_near_free)
 
 /**
@@ -51,6 +55,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(QmigNear, qmig_near_free)
 bool qmig_near_forward(QmigNear *near, QmigStreamKind kind, const QmigAddress *listen,
                        const QmigAddress *there, QmigAddress **actual,
                        GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/**
+ * qmig_near_connect() - as a connection to a forwarded socket, from within this process
+ * @to:   where qmig_near_forward() listens
+ * @sink: (out) takes what would be written; .put NULL: there is none, write to the descriptor
+ *
+ * The end is told by the descriptor, and all that comes back is read from it. For main alone.
+ * @sink may be used as long as it is not released, whatever becomes of @near. Threads: any.
+ * Return: a descriptor, owned; -1 with @error: CONFIG (no such socket), IO, CLOSED, LIMIT.
+ */
+int qmig_near_connect(QmigNear *near, const QmigAddress *to, QmigRelaySink *sink,
+                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Bytes taken and not yet consumed by the QEMU over there (pages pending, queued, under way). */
 uint64_t qmig_near_backlog(QmigNear *near);

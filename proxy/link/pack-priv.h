@@ -53,7 +53,7 @@ struct QmigPack {
     QmigPending *pending;
     GPtrArray *blocks; /* const struct qmig_block, borrowed from the decoder */
     const struct qmig_block *requested; /* block of the last request */
-    bool finished, postcopy;
+    bool finished, stopped, postcopy;
     bool taker_waits, putter_waits;
     uint64_t bytes_in, bytes_done; /* put; in batches */
     QmigPackCounts counts;         /* copy of the taker's */

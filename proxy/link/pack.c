@@ -146,8 +146,12 @@ publish_and_wait(QmigPack *p, const QmigCancel *cancel, GError **error)
 
     pthread_mutex_lock(&p->lock);
     publish(p);
-    while (ok && is_full(p)) {
+    while (ok && is_full(p) && !p->stopped) {
         ok = wait_for(p, &p->putter_waits, p->room_fd, cancel, error);
+    }
+    if (ok && p->stopped) {
+        ok = qmig_set_error(error, QMIG_ERROR_CANCELLED,
+                            "nobody takes the pages any more");
     }
     pthread_mutex_unlock(&p->lock);
     return ok;
@@ -535,6 +539,15 @@ qmig_pack_put(QmigPack *p, const uint8_t *data, size_t len, const QmigCancel *ca
         ok = pump(p, data, len, cancel, error);
     }
     return ok && publish_and_wait(p, cancel, error);
+}
+
+void
+qmig_pack_stop(QmigPack *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->stopped = true;
+    wake(&p->putter_waits, p->room_fd);
+    pthread_mutex_unlock(&p->lock);
 }
 
 void

@@ -60,6 +60,9 @@ uint8_t *qmig_pack_buffer(QmigPack *p, size_t *size);
 bool qmig_pack_put(QmigPack *p, const uint8_t *data, size_t len, const QmigCancel *cancel,
                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* Nothing is taken any more: who waits for room, or will, gets CANCELLED. Threads: any. */
+void qmig_pack_stop(QmigPack *p);
+
 /* The end of the stream: what is left can be taken, then take returns 0. By the putting thread. */
 void qmig_pack_finish(QmigPack *p);
 

@@ -27,6 +27,8 @@ struct QmigPump {
     QmigPumpConfig config;
     QmigCancel *cancel;  /* ends both ways */
     QmigCancel *up_done; /* nothing more is read from fd */
+    gint refs;           /* atomic: the owner's and the sink's */
+    char *sink_failed;   /* owned, atomic: why no more is put; the end follows by fd */
     GThread *threads[3];
     gint running, down_ended; /* atomic */
     gint broken;              /* atomic */
@@ -48,6 +50,9 @@ void
 qmig_pump_stop(QmigPump *p)
 {
     qmig_cancel_raise(p->cancel);
+    if (p->config.pack != NULL) {
+        qmig_pack_stop(p->config.pack);
+    }
     qmig_link_stream_interrupt(p->config.stream);
 }
 
@@ -93,6 +98,10 @@ make_frame(QmigBuf **piece, size_t n)
 static uint8_t *
 read_place(QmigPump *p, QmigBuf **piece, size_t *size)
 {
+    if (p->config.fed) {
+        *size = sizeof p->unwanted;
+        return &p->unwanted;
+    }
     if (p->config.pack != NULL) {
         return qmig_pack_buffer(p->config.pack, size);
     }
@@ -105,6 +114,10 @@ read_place(QmigPump *p, QmigBuf **piece, size_t *size)
 static bool
 pass_on(QmigPump *p, QmigBuf **piece, const uint8_t *place, size_t n, GError **error)
 {
+    if (p->config.fed) {
+        return qmig_set_error(error, QMIG_ERROR_PROTOCOL,
+                              "bytes beside those of the sink");
+    }
     if (p->config.pack != NULL) {
         return qmig_pack_put(p->config.pack, place, n, p->cancel, error);
     }
@@ -148,6 +161,10 @@ up_thread(void *data)
         n = qmig_socket_read(p->config.fd, place, size, QMIG_DEADLINE_NEVER, p->cancel,
                              &error);
     } while (n > 0 && pass_on(p, &piece, place, (size_t)n, &error));
+    if (n == 0 && g_atomic_pointer_get(&p->sink_failed) != NULL) {
+        qmig_set_error(&error, QMIG_ERROR_IO, "%s", p->sink_failed);
+        n = -1;
+    }
     if (n != 0) {
         up_broke(p, error);
     }
@@ -370,6 +387,7 @@ qmig_pump_start(const QmigPumpConfig *config)
     p->config = *config;
     p->cancel = qmig_cancel_new();
     p->up_done = qmig_cancel_new();
+    p->refs = 1;
     p->running = config->pack != NULL ? 3 : 2;
     p->requests = config->pack != NULL ? qmig_rp_decoder_new() : NULL;
     p->threads[0] = g_thread_new("qmig-pump-up", up_thread, p);
@@ -378,6 +396,57 @@ qmig_pump_start(const QmigPumpConfig *config)
         p->threads[2] = g_thread_new("qmig-pump-pack", pack_thread, p);
     }
     return p;
+}
+
+static void
+unref(void *data)
+{
+    QmigPump *p = data;
+
+    if (!g_atomic_int_dec_and_test(&p->refs)) {
+        return;
+    }
+    g_clear_pointer(&p->requests, qmig_rp_decoder_free);
+    qmig_pack_free(p->config.pack);
+    qmig_unpack_free(p->config.unpack);
+    qmig_cancel_free(p->cancel);
+    qmig_cancel_free(p->up_done);
+    g_free(p->sink_failed);
+    g_free(p);
+}
+
+static uint8_t *
+sink_place(void *self, size_t *size)
+{
+    QmigPump *p = self;
+
+    return qmig_pack_buffer(p->config.pack, size);
+}
+
+static bool
+sink_put(void *self, const uint8_t *data, size_t n, const QmigCancel *cancel,
+         GError **error)
+{
+    QmigPump *p = self;
+    g_autoptr(GError) local = NULL;
+
+    if (qmig_pack_put(p->config.pack, data, n, cancel, &local)) {
+        return true;
+    }
+    /* The stream is for the pump's own threads: up_thread() will tell it. */
+    g_autofree char *why = g_strdup(local->message);
+    if (g_atomic_pointer_compare_and_exchange(&p->sink_failed, NULL, why)) {
+        why = NULL;
+    }
+    g_propagate_error(error, g_steal_pointer(&local));
+    return false;
+}
+
+void
+qmig_pump_sink(QmigPump *p, QmigRelaySink *sink)
+{
+    g_atomic_int_inc(&p->refs);
+    *sink = (QmigRelaySink){ p, sink_place, sink_put, unref };
 }
 
 QmigPack *
@@ -397,10 +466,5 @@ qmig_pump_free(QmigPump *p)
             g_thread_join(p->threads[i]);
         }
     }
-    g_clear_pointer(&p->requests, qmig_rp_decoder_free);
-    qmig_pack_free(p->config.pack);
-    qmig_unpack_free(p->config.unpack);
-    qmig_cancel_free(p->cancel);
-    qmig_cancel_free(p->up_done);
-    g_free(p);
+    unref(p);
 }

@@ -12,11 +12,13 @@
 #include "proxy/link/link.h"
 #include "proxy/link/pack.h"
 #include "proxy/link/unpack.h"
+#include "proxy/relay.h"
 
 typedef struct QmigPump QmigPump;
 
 typedef struct {
-    int fd;                 /* non-blocking; taken over */
+    int fd;   /* non-blocking; taken over */
+    bool fed; /* with @pack: its bytes come by the sink, only its end by @fd */
     QmigLinkStream *stream; /* taken over */
     /* Main's pages. Near: what is read from @fd goes through @pack; far: batches through @unpack. */
     QmigPack *pack;     /* (nullable) taken over */
@@ -33,6 +35,9 @@ typedef struct {
 QmigPump *qmig_pump_start(const QmigPumpConfig *config);
 /* End both ways at once; does not wait. Threads: any. */
 void qmig_pump_stop(QmigPump *pump);
+/* Another way in for what would be read from @fd: where config.fed is set. It keeps what it needs until
+   released, also when the pump is freed. */
+void qmig_pump_sink(QmigPump *pump, QmigRelaySink *sink);
 /* Of main on the near side, as long as the pump lives. (nullable) */
 QmigPack *qmig_pump_pack(QmigPump *pump);
 /* Joins the threads. */
