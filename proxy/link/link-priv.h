@@ -75,6 +75,7 @@ struct QmigLinkStream {
     uint64_t reading; /* cost of the one in the reader's hands */
     uint64_t consumed_seq;
     bool ack_due;
+    uint64_t unacked_in; /* cost of what was consumed and not acknowledged yet, bytes */
     uint64_t bytes_out, bytes_in; /* payloads */
     LinkHistory
         *history; /* (nullable); what it points to is its writer's, its reader's */

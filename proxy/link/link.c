@@ -45,6 +45,11 @@ enum {
     LEAN_MIN = 384 << 10,
     LEAN_FRAME = 68 << 10,
     LEAN_US = 20000,
+    /* Of large frames so many bytes are acknowledged by one frame, or what came within so long.
+       Those of post-copy are smaller. */
+    ACK_BYTES = 512 << 10,
+    ACK_FRAME = 128 << 10,
+    ACK_US = 2000,
     /* Of other streams of a migration. */
     SPARE_MIN = 2 << 20,
     SPARE_US = 50000,
@@ -357,14 +362,27 @@ link_take_ack(QmigLink *link, const QmigBuf *payload, GError **error)
     return true;
 }
 
+/* The writer of a connection does it. */
+static void
+acknowledge(QmigLinkStream *s)
+{
+    s->unacked_in = 0;
+    s->ack_due = true;
+    pthread_cond_signal(&s->link->work);
+}
+
 static void
 note_consumed(QmigLinkStream *s, uint64_t next, uint64_t cost)
 {
     s->consumed_seq = next;
     s->held -= cost;
     s->link->held -= cost;
-    s->ack_due = true;
-    pthread_cond_signal(&s->link->work);
+    s->unacked_in += cost;
+    /* Each acknowledgement wakes two threads there and one here. Without a reader nobody comes back
+       for what was put off. */
+    if (cost < ACK_FRAME || s->unacked_in >= ACK_BYTES || s->freed) {
+        acknowledge(s);
+    }
 }
 
 /* ---- reading ------------------------------------------------------------------------------ */
@@ -450,9 +468,8 @@ take_early(QmigLinkStream *s)
     if (a->seq != s->deliver_seq) {
         return NULL;
     }
-    copy = g_new(Arrived, 1);
-    *copy = (Arrived){ a->type, a->seq, a->codec, a->plain_len,
-                       g_steal_pointer(&a->buf) };
+    copy = g_memdup2(a, sizeof *a);
+    a->buf = NULL;
     g_sequence_remove(first);
     return copy;
 }
@@ -544,6 +561,18 @@ undo_history(QmigLinkStream *s, Arrived *a, GError **error)
     return plain != NULL;
 }
 
+/* Wait for a frame; what was consumed before is acknowledged when none comes soon. */
+static void
+wait_arrival(QmigLinkStream *s)
+{
+    QmigDeadline until = s->unacked_in > 0 ? qmig_now_us() + ACK_US : QMIG_DEADLINE_NEVER;
+
+    qmig_cond_wait_until(&s->arrived, &s->link->lock, until);
+    if (s->unacked_in > 0 && qmig_now_us() >= until) {
+        acknowledge(s);
+    }
+}
+
 bool
 qmig_link_stream_read(QmigLinkStream *s, QmigFrameType *type, QmigBuf **buf,
                       GError **error)
@@ -559,7 +588,7 @@ qmig_link_stream_read(QmigLinkStream *s, QmigFrameType *type, QmigBuf **buf,
        stream whose end will not come. */
     while (!link_is_over(link) && !s->interrupted &&
            (a = g_queue_pop_head(&s->ready)) == NULL) {
-        pthread_cond_wait(&s->arrived, &link->lock);
+        wait_arrival(s);
     }
     if (a != NULL) {
         ok = a->codec != QMIG_FRAME_ZSTD_HISTORY || undo_history(s, a, error);
@@ -644,6 +673,9 @@ qmig_link_stream_free(QmigLinkStream *s)
     pthread_mutex_lock(&s->link->lock);
     s->freed = true;
     consume(s);
+    if (s->unacked_in > 0) {
+        acknowledge(s);
+    }
     while ((a = g_queue_pop_head(&s->ready)) != NULL) {
         note_consumed(s, a->seq + 1, cost_of(a->plain_len));
         arrived_free(a);

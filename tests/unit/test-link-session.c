@@ -227,6 +227,83 @@ test_window(void)
     g_thread_join(writer);
 }
 
+static void *
+read_until_end(void *data)
+{
+    QmigFrameType type = QMIG_FRAME_DATA;
+
+    while (type != QMIG_FRAME_END) {
+        g_autoptr(QmigBuf) got = NULL;
+        g_assert_true(qmig_link_stream_read(data, &type, &got, NULL));
+    }
+    return NULL;
+}
+
+/* Large, and less than what is acknowledged at once. */
+static void
+write_large(QmigLinkStream *s)
+{
+    enum { LEN = 300 << 10 };
+    QmigBuf *buf = qmig_buf_new(LEN);
+
+    memset(buf->data, 7, LEN);
+    buf->len = LEN;
+    g_assert_true(qmig_link_stream_write(s, QMIG_FRAME_DATA, buf, NULL));
+}
+
+static void
+await_acknowledged(QmigLink *link)
+{
+    QmigLinkStats stats = { .unconsumed = 1 };
+
+    for (int i = 0; i < 500 && stats.unconsumed > 0; i++) {
+        g_usleep(10000);
+        qmig_link_stats(link, &stats);
+    }
+    g_assert_cmpuint(stats.unconsumed, ==, 0);
+}
+
+/* Large frames are acknowledged together, yet soon where no other follows. */
+static void
+test_acknowledged(void)
+{
+    g_autoptr(QmigLink) near = new_link(true, 20000, QMIG_CODEC_NONE);
+    g_autoptr(QmigLink) far = new_link(false, 20000, QMIG_CODEC_NONE);
+    QmigLinkOpen open = { .kind = QMIG_STREAM_DISK };
+    QmigLinkStream *s = qmig_link_open(near, &open, NULL);
+
+    join_sides(near, far, 0);
+    QmigLinkStream *t = qmig_link_accept(far, NULL, NULL);
+    GThread *reader = g_thread_new("r", read_until_end, t);
+    write_large(s);
+    await_acknowledged(near);
+    g_assert_true(qmig_link_stream_write(s, QMIG_FRAME_END, NULL, NULL));
+    g_thread_join(reader);
+}
+
+/* So it is when their reader leaves before, and when it has left. */
+static void
+test_acknowledged_unread(void)
+{
+    g_autoptr(QmigLink) near = new_link(true, 20000, QMIG_CODEC_NONE);
+    g_autoptr(QmigLink) far = new_link(false, 20000, QMIG_CODEC_NONE);
+    QmigLinkOpen open = { .kind = QMIG_STREAM_DISK };
+    QmigLinkStream *s = qmig_link_open(near, &open, NULL);
+    QmigFrameType type;
+    g_autoptr(QmigBuf) got = NULL;
+
+    join_sides(near, far, 0);
+    QmigLinkStream *t = qmig_link_accept(far, NULL, NULL);
+    await_acknowledged(near);
+    write_large(s);
+    g_assert_true(qmig_link_stream_read(t, &type, &got, NULL));
+    qmig_link_stream_consumed(t);
+    qmig_link_stream_free(t);
+    await_acknowledged(near);
+    write_large(s);
+    await_acknowledged(near);
+}
+
 /* A stream that holds little does so also when nobody reads. */
 static void
 test_lean(void)
@@ -372,6 +449,8 @@ main(int argc, char **argv)
     g_test_add_func("/link/session/breaks", test_breaks);
     g_test_add_func("/link/session/breaks-with-history", test_breaks_with_history);
     g_test_add_func("/link/session/window", test_window);
+    g_test_add_func("/link/session/acknowledged", test_acknowledged);
+    g_test_add_func("/link/session/acknowledged-unread", test_acknowledged_unread);
     g_test_add_func("/link/session/lean", test_lean);
     g_test_add_func("/link/session/deadline", test_deadline);
     g_test_add_func("/link/session/silence", test_silence);
