@@ -116,6 +116,7 @@ class RelayLink:
     # ---- its thread --------------------------------------------------------------------------
 
     def _run(self):
+        turn = 0
         while self._obey():
             self._refill()
             readers = [self._woken]
@@ -131,7 +132,10 @@ class RelayLink:
                 continue
             if self._listener in readable:
                 self._accept()
-            for way in list(self._ways):
+            # Another begins each time: where bytes are few, nobody shall starve.
+            turn += 1
+            first = turn % max(len(self._ways), 1)
+            for way in self._ways[first:] + self._ways[:first]:
                 if way in self._ways:
                     self._move(way, readable, writable)
         while self._ways:
