@@ -12,11 +12,11 @@
 static QmigCancel *signal_cancel;
 static volatile sig_atomic_t n_signals;
 
-/* The job tells that it is cancelling; a second signal only hears that it is. */
+/* The job tells what becomes of it; a second signal only hears that. */
 static void
 on_signal(int number)
 {
-    static const char again[] = "\nqmig migrate: the cancel is under way\n";
+    static const char again[] = "\nqmig migrate: it ends as soon as the guest is safe\n";
 
     (void)number;
     n_signals = n_signals + 1;

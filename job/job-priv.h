@@ -96,6 +96,7 @@ struct QmigJob {
         *iterations; /* list of those QEMU was seen to end; with the proxy, its own are
                                used, which are exact */
     const char *source_end; /* what became of the source: "quit", "kept", …; static */
+    bool told_too_late;     /* that a cancel has no effect any more */
     QmigOutcome outcome;
     GError *error;    /* why it did not end as asked */
     char *where;      /* where the guest is, as a sentence; NULL after DONE */
@@ -121,6 +122,9 @@ enum { QMIG_TICK_MS = 100 };
 
 extern const QmigPhaseRow qmig_phases[QMIG_N_PHASES];
 
+/* (nullable) The user's cancel, where it takes effect in this phase: later it shall not end what saves
+   the guest. */
+const QmigCancel *qmig_job_cancel(const QmigJob *job);
 /* Tell and keep a notice. */
 void qmig_job_message(QmigJob *job, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* Tell and keep a decision with its reason. */

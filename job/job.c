@@ -236,10 +236,21 @@ wait_a_tick(QmigJob *job, bool cancellable)
     job->source.has_news = job->destination.has_news = false;
 }
 
+const QmigCancel *
+qmig_job_cancel(const QmigJob *job)
+{
+    return qmig_phases[job->phase].cancellable ? job->cancel : NULL;
+}
+
 /* The user's wish to end it, as an error. */
 static bool
 check_wishes(QmigJob *job, const QmigPhaseRow *row, GError **error)
 {
+    if (!row->cancellable && qmig_cancel_is_raised(job->cancel) && !job->told_too_late) {
+        job->told_too_late = true;
+        qmig_job_message(job, "too late to cancel: the guest is going over (phase %s)",
+                         row->name);
+    }
     if (row->cancellable && (qmig_cancel_is_raised(job->cancel) || job->cancel_asked)) {
         job->cancelled = true;
         qmig_job_message(job, "cancelling");

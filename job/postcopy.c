@@ -100,8 +100,8 @@ ask_host(QmigJob *job, uint32_t timeout_ms, GError **error)
     g_autoptr(QmigAddress) host = qmig_address_copy(job->endpoints.connect);
 
     host->port = DISCARD_PORT;
-    if (!qmig_socket_probe_host(host, qmig_deadline_in_ms(timeout_ms), job->cancel,
-                                error)) {
+    if (!qmig_socket_probe_host(host, qmig_deadline_in_ms(timeout_ms),
+                                qmig_job_cancel(job), error)) {
         g_prefix_error(error, "destination: ");
         return false;
     }

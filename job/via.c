@@ -311,7 +311,7 @@ open_session(QmigJob *job, uint32_t timeout_ms, GError **error)
         .connect_timeout_ms = timeout_ms,
     };
 
-    via->near = qmig_near_new(&config, job->cancel, &local);
+    via->near = qmig_near_new(&config, qmig_job_cancel(job), &local);
     if (via->near == NULL) {
         g_autofree char *far = far_text(via);
         return qmig_set_error(error, (QmigErrorCode)local->code,
@@ -596,7 +596,7 @@ try_regain(QmigJob *job)
 
     qmig_side_init(&now, job->destination.label);
     if (ensure_session(job, NULL) &&
-        qmig_side_begin(&now, via->monitor, job->cancel, NULL)) {
+        qmig_side_begin(&now, via->monitor, qmig_job_cancel(job), NULL)) {
         if (is_the_same(&job->destination, &now)) {
             qmig_qmp_free(job->destination.qmp);
             job->destination.qmp = g_steal_pointer(&now.qmp);

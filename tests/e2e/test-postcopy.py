@@ -117,24 +117,47 @@ def broken(side_name, times, *options):
     return test
 
 
-def cut_cable():
-    """Three seconds of darkness, TCP, without proxy: nobody closes anything."""
+def cut_cable(p, link, *options, between=None):
+    """Three seconds of darkness: nobody closes anything."""
+    p.wait_ticking("src")
+    process = start(*migrate_args(p), "--keep-source", f"--migrateuri=tcp:{link.dst_addr}:0",
+                    *SLOW, *options, prefix=link.exec_prefix)
+    wait_status(p.dst, ["postcopy-active"])
+    time.sleep(0.3)
+    if between:
+        between(process)
+    link.set_up(False)
+    time.sleep(3)
+    link.set_up(True)
+    done = finish(process, 90)
+    check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
+    p.wait_ticking("dst")
+    check(p.running() == ["dst"], f"one guest runs: {p.running()}")
+    check(p.guest_errors() == [], f"it sees no corruption: {p.guest_errors()}")
+    return done
+
+
+def cut_cable_direct():
+    """TCP, without proxy."""
     why = vm.Link.why_not()
     check(not why, why)
     with vm.Link("1gbit") as link, pair(link=link) as p:
-        p.wait_ticking("src")
-        process = start(*migrate_args(p), "--keep-source", "--direct",
-                        f"--migrateuri=tcp:{link.dst_addr}:0", *SLOW)
-        wait_status(p.dst, ["postcopy-active"])
-        time.sleep(0.3)
-        link.set_up(False)
-        time.sleep(3)
-        link.set_up(True)
-        done = finish(process, 90)
-        check(done.code == 0, f"exit 0, got {done.code}: {done.err}")
-        p.wait_ticking("dst")
-        check(p.running() == ["dst"], f"one guest runs: {p.running()}")
-        check(p.guest_errors() == [], f"it sees no corruption: {p.guest_errors()}")
+        cut_cable(p, link, "--direct")
+
+
+def cut_cable_after_a_signal():
+    """A cancel that comes too late is told so, and keeps nobody from resuming."""
+    why = vm.Link.why_not()
+    check(not why, why)
+    with vm.Link("1gbit") as link, pair(link=link) as p:
+        def between(process):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            p.src.cmd("migrate-pause")
+
+        done = cut_cable(p, link, between=between)
+        check("resume post-copy" in decisions(done.report()), "it was resumed")
+        check(done.err.count("too late to cancel") == 1, f"that is told, once: {done.err}")
 
 
 def given_up():
@@ -221,7 +244,8 @@ TESTS = [
     ("broken on the source twice, resumed", broken("src", 2)),
     ("broken on the destination, resumed", broken("dst", 1)),
     ("broken with preempt, resumed", broken("src", 1, "--cap", "postcopy-preempt")),
-    ("cable cut for three seconds, resumed", cut_cable),
+    ("cable cut for three seconds, resumed", cut_cable_direct),
+    ("cable cut after a signal, resumed", cut_cable_after_a_signal),
     ("given up: exit 6", given_up),
     ("broken after the last page: the stale guest does not run", broken_after_the_last_page),
     ("destination killed: exit 7, and nobody runs", destination_dies),
