@@ -146,6 +146,31 @@ pump_started(void *data)
 
 /* ---- connecting --------------------------------------------------------------------------- */
 
+/* The kernel goes up a path's "..", a pattern does not see that. */
+static bool
+is_plain(const QmigAddress *address)
+{
+    g_autofree char *plain = address->kind == QMIG_ADDRESS_UNIX
+                                 ? g_canonicalize_filename(address->path, "/")
+                                 : NULL;
+
+    return plain == NULL || strcmp(plain, address->path) == 0;
+}
+
+/* Does @pattern allow @address, whose text is @text? */
+static bool
+allows(const char *pattern, const QmigAddress *address, const char *text)
+{
+    static const char tcp[] = "tcp:";
+    bool has_number = g_str_has_prefix(pattern, tcp) &&
+                      (g_ascii_isdigit(pattern[strlen(tcp)]) ||
+                       pattern[strlen(tcp)] == '[');
+
+    /* 192.0.2.* means no name that only begins so. */
+    return g_pattern_match_simple(pattern, text) &&
+           (!has_number || g_hostname_is_ip_address(address->host));
+}
+
 /* Where @open goes, if it may. (transfer full) */
 static QmigAddress *
 where_to(const QmigFar *far, const QmigLinkOpen *open, GError **error)
@@ -168,12 +193,20 @@ where_to(const QmigFar *far, const QmigLinkOpen *open, GError **error)
                                : NULL;
     bool allowed = g_strcmp0(text, own) == 0;
     for (const char *const *p = far->config.allow; p != NULL && *p != NULL; p++) {
-        allowed = allowed || g_pattern_match_simple(*p, text);
+        allowed = allowed || allows(*p, address, text);
     }
     if (!allowed) {
         qmig_set_error(error, QMIG_ERROR_CONFIG,
                        "the far end may not connect to %s (its --connect and --allow)",
                        text);
+        return NULL;
+    }
+    if (g_strcmp0(text, own) != 0 && !is_plain(address)) {
+        qmig_set_error(
+            error, QMIG_ERROR_CONFIG,
+            "the far end does not connect to %s: wanted an absolute path without "
+            "\".\" and \"..\"",
+            text);
         return NULL;
     }
     return g_steal_pointer(&address);
