@@ -39,6 +39,7 @@ typedef struct {
     uint16_t group;
     uint32_t next;     /* index of the one whose turn it is */
     bool main_started; /* main's first bytes have been written to QEMU */
+    bool main_failed;  /* it is not made: nor are the others */
 } Turns;
 
 typedef struct {
@@ -94,15 +95,16 @@ turns_of(Session *s, uint16_t group)
 static bool
 wait_for_turn(Session *s, const QmigLinkOpen *open, GError **error)
 {
-    QmigDeadline deadline = qmig_deadline_in_ms(TURN_MS);
+    QmigDeadline deadline = qmig_deadline_in_ms(TURN_MS + (int64_t)s->agreed.deadline_ms);
     struct timespec ts = { deadline / G_USEC_PER_SEC, deadline % G_USEC_PER_SEC * 1000 };
-    bool mine = false, late = false;
+    bool mine = false, late = false, failed = false;
 
     pthread_mutex_lock(&s->lock);
     while (!late && !qmig_cancel_is_raised(s->cancel)) {
         const Turns *t = turns_of(s, open->group);
+        failed = t->main_failed;
         mine = open->index == t->next && (open->index == 0 || t->main_started);
-        if (mine) {
+        if (mine || failed) {
             break;
         }
         late = pthread_cond_timedwait(&s->turned, &s->lock, &ts) != 0;
@@ -111,17 +113,21 @@ wait_for_turn(Session *s, const QmigLinkOpen *open, GError **error)
     if (qmig_cancel_is_raised(s->cancel)) {
         return qmig_set_error(error, QMIG_ERROR_CANCELLED, "the session has ended");
     }
+    if (failed) {
+        return qmig_set_error(error, QMIG_ERROR_CLOSED,
+                              "connection %u: main was not made", open->index);
+    }
     return mine || qmig_set_error(error, QMIG_ERROR_TIMEOUT,
-                                  "connection %u: those before it were not made within "
-                                  "%d s",
-                                  open->index, TURN_MS / 1000);
+                                  "connection %u: those before it were not made in time",
+                                  open->index);
 }
 
 static void
-next_turn(Session *s, const QmigLinkOpen *open)
+next_turn(Session *s, const QmigLinkOpen *open, bool made)
 {
     pthread_mutex_lock(&s->lock);
     Turns *t = turns_of(s, open->group);
+    t->main_failed = t->main_failed || (open->index == 0 && !made);
     if (t->next == open->index) {
         t->next++;
     }
@@ -292,6 +298,7 @@ connect_thread(void *data)
     g_autoptr(GError) error = NULL;
     g_autoptr(QmigUnpack) unpack = NULL;
     bool is_main = open->kind == QMIG_STREAM_MIGRATION && open->index == 0;
+    bool made = false;
     int fd = -1;
 
     if (is_main) {
@@ -306,11 +313,13 @@ connect_thread(void *data)
                                   .ended = pump_ended,
                                   .data = c };
         c->pump = qmig_pump_start(&config);
-    } else {
-        turn_down(c, error);
+        made = true;
     }
     if (open->kind == QMIG_STREAM_MIGRATION) {
-        next_turn(c->session, open);
+        next_turn(c->session, open, made);
+    }
+    if (!made) {
+        turn_down(c, error);
     }
     return NULL;
 }
@@ -366,6 +375,10 @@ take_stream(Session *s, QmigLinkStream *stream)
     }
     pthread_mutex_unlock(&s->lock);
     if (c->thread == NULL) {
+        const QmigLinkOpen *open = qmig_link_stream_open(stream);
+        if (open->kind == QMIG_STREAM_MIGRATION) {
+            next_turn(s, open, false);
+        }
         turn_down(c, error);
         g_free(c);
     }

@@ -618,10 +618,13 @@ qmig_link_stream_wait(QmigLinkStream *s, GError **error)
     while (!link_is_over(link) && !s->interrupted && g_queue_is_empty(&s->ready)) {
         pthread_cond_wait(&s->arrived, &link->lock);
     }
+    const Arrived *first = g_queue_peek_head(&s->ready);
     if (link_is_over(link)) {
         ok = set_over(link, error);
-    } else if (g_queue_is_empty(&s->ready)) {
+    } else if (first == NULL) {
         ok = qmig_set_error(error, QMIG_ERROR_CANCELLED, "the stream has been left");
+    } else if (first->type == QMIG_FRAME_END || first->type == QMIG_FRAME_RESET) {
+        ok = qmig_set_error(error, QMIG_ERROR_CLOSED, "it ended before its first byte");
     }
     pthread_mutex_unlock(&link->lock);
     return ok;

@@ -5,6 +5,7 @@
  */
 #include "proxy/link/near.h"
 
+#include "proxy/classify.h"
 #include "proxy/link/dial.h"
 #include "proxy/link/pump.h"
 #include "util/error.h"
@@ -28,6 +29,10 @@ enum {
     GUESSED_RATE = 10000000,
     /* Of several addresses. */
     ADDRESSES_MAX = 16,
+    /* Connections that wait for main: multifd has 255 at most. */
+    WAITING_MAX = 300,
+    /* Whether one that has spoken says more is looked at so often. */
+    SPOKE_MS = 50,
 };
 
 /* A listening socket and the group of connections that come to it. */
@@ -35,9 +40,17 @@ typedef struct {
     QmigFd fd;
     QmigAddress *address;
     QmigStreamKind kind;
-    char there[256]; /* "": what the far end was told */
-    uint16_t group, next_index;
+    char there[256];            /* "": what the far end was told */
+    uint16_t group, next_index; /* guarded by near->lock */
+    /* A migration's main is the first of them. Until it is known they wait, in the order in which
+       they came; those that are silent then wait on. The thread alone touches them. */
+    GArray *waiting; /* Waiting */
 } Forward;
+
+typedef struct {
+    int fd;
+    bool spoke; /* not as main does */
+} Waiting;
 
 /* A connection that was carried, and perhaps still is. */
 typedef struct {
@@ -74,6 +87,10 @@ forward_free(void *data)
     if (f->address != NULL && f->address->kind == QMIG_ADDRESS_UNIX) {
         (void)unlink(f->address->path);
     }
+    for (guint i = 0; i < f->waiting->len; i++) {
+        close(g_array_index(f->waiting, Waiting, i).fd);
+    }
+    g_array_unref(f->waiting);
     qmig_fd_clear(&f->fd);
     g_clear_pointer(&f->address, qmig_address_free);
     g_free(f);
@@ -212,6 +229,8 @@ qmig_near_connect(QmigNear *near, const QmigAddress *to, QmigRelaySink *sink,
         close(fds[0]);
         fds[0] = -1;
     }
+    /* Others may have waited for it. */
+    (void)!eventfd_write(near->wake_fd, 1);
     pthread_mutex_unlock(&near->connecting);
     return fds[0];
 }
@@ -278,37 +297,163 @@ sweep(QmigNear *near)
     pthread_mutex_unlock(&near->lock);
 }
 
+/* ---- who comes ---------------------------------------------------------------------------- */
+
+static void
+carry_one(QmigNear *near, Forward *f, int fd)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!carry(near, f, fd, NULL, &error)) {
+        g_debug("%s: connection turned away: %s", near->config.name, error->message);
+    }
+}
+
+/* Need nobody wait for main any more? */
+static bool
+has_begun(QmigNear *near, const Forward *f)
+{
+    pthread_mutex_lock(&near->lock);
+    bool begun = f->kind != QMIG_STREAM_MIGRATION || f->next_index > 0;
+    pthread_mutex_unlock(&near->lock);
+    return begun;
+}
+
+typedef enum { GONE, SILENT, CHANNEL, UNKNOWN, MAIN } Speech;
+
+/* What one who waits has said, without taking it. */
+static Speech
+listen_to(Waiting *w)
+{
+    uint8_t first[QMIG_FIRST_BYTES_MAX];
+    ssize_t n = recv(w->fd, first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
+
+    if (n <= 0) {
+        return n < 0 && (errno == EAGAIN || errno == EINTR) ? SILENT : GONE;
+    }
+    w->spoke = true;
+    switch (qmig_classify(first, (size_t)n).kind) {
+    case QMIG_FIRST_MAIN:
+    case QMIG_FIRST_RECOVERY:
+        return MAIN;
+    case QMIG_FIRST_TLS:
+    case QMIG_FIRST_UNKNOWN:
+        return UNKNOWN;
+    case QMIG_FIRST_NEED_MORE:
+    case QMIG_FIRST_MULTIFD:
+        break;
+    }
+    return CHANNEL;
+}
+
+/*
+ * Carry main, once it is known as such or came first, and then the others that have spoken: some of a
+ * migration's come before main's first bytes. Who closes without a word was nobody: QEMU ends when it
+ * meets one.
+ */
+static void
+let_in(QmigNear *near, Forward *f)
+{
+    bool begun = has_begun(near, f);
+
+    for (guint i = 0; i < f->waiting->len;) {
+        Waiting *w = &g_array_index(f->waiting, Waiting, i);
+        Speech speech = listen_to(w);
+        bool is_main = !begun && (speech == MAIN || (speech == UNKNOWN && i == 0));
+        if (speech == GONE) {
+            close(w->fd);
+        } else if (is_main || (begun && speech != SILENT)) {
+            carry_one(near, f, w->fd);
+        } else {
+            i++;
+            continue;
+        }
+        g_array_remove_index(f->waiting, i);
+        if (is_main) {
+            begun = true;
+            i = 0;
+        }
+    }
+}
+
+static void
+come_in(QmigNear *near, Forward *f)
+{
+    Waiting w = { .fd = qmig_socket_accept(f->fd, 0, near->cancel, NULL) };
+
+    if (w.fd < 0) {
+        return;
+    }
+    if (has_begun(near, f)) {
+        carry_one(near, f, w.fd);
+        return;
+    }
+    if (f->waiting->len == WAITING_MAX) {
+        g_debug("%s: connection turned away: %d wait for main", near->config.name,
+                WAITING_MAX);
+        close(w.fd);
+        return;
+    }
+    g_array_append_val(f->waiting, w);
+}
+
+static void
+poll_for(GArray *fds, int fd)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+
+    g_array_append_val(fds, p);
+}
+
+/* Wait until somebody comes to one of @forwards, or one who waits there speaks. Return: what
+ * happened at each of @forwards; in @fds. */
+static const struct pollfd *
+wait_for_somebody(QmigNear *near, GPtrArray *forwards, GArray *fds)
+{
+    eventfd_t ignored;
+    bool looks_again = false;
+
+    g_array_set_size(fds, 0);
+    poll_for(fds, qmig_cancel_fd(near->cancel));
+    poll_for(fds, near->wake_fd);
+    for (guint i = 0; i < forwards->len; i++) {
+        poll_for(fds, ((Forward *)forwards->pdata[i])->fd);
+    }
+    for (guint i = 0; i < forwards->len; i++) {
+        const Forward *f = forwards->pdata[i];
+        for (guint k = 0; k < f->waiting->len; k++) {
+            const Waiting *w = &g_array_index(f->waiting, Waiting, k);
+            /* One that has spoken would wake us all the time. */
+            poll_for(fds, w->spoke ? -1 : w->fd);
+            looks_again = looks_again || w->spoke;
+        }
+    }
+    (void)poll(&g_array_index(fds, struct pollfd, 0), fds->len,
+               looks_again ? SPOKE_MS : -1);
+    (void)!eventfd_read(near->wake_fd, &ignored);
+    return &g_array_index(fds, struct pollfd, 2);
+}
+
 static void *
 near_thread(void *data)
 {
     QmigNear *near = data;
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(struct pollfd));
 
     while (!qmig_cancel_is_raised(near->cancel)) {
-        struct pollfd fds[2 + FORWARDS_MAX];
-        Forward *forwards[FORWARDS_MAX];
-        eventfd_t ignored;
-
-        fds[0] = (struct pollfd){ .fd = qmig_cancel_fd(near->cancel), .events = POLLIN };
-        fds[1] = (struct pollfd){ .fd = near->wake_fd, .events = POLLIN };
+        g_autoptr(GPtrArray) forwards = g_ptr_array_new();
         pthread_mutex_lock(&near->lock);
-        guint n = near->forwards->len;
-        for (guint i = 0; i < n; i++) {
-            forwards[i] = near->forwards->pdata[i];
-            fds[2 + i] = (struct pollfd){ .fd = forwards[i]->fd, .events = POLLIN };
+        for (guint i = 0; i < near->forwards->len; i++) {
+            g_ptr_array_add(forwards, near->forwards->pdata[i]);
         }
         pthread_mutex_unlock(&near->lock);
-        (void)poll(fds, 2 + n, -1);
-        (void)!eventfd_read(near->wake_fd, &ignored);
+        const struct pollfd *events = wait_for_somebody(near, forwards, fds);
         sweep(near);
-        for (guint i = 0; i < n; i++) {
-            int fd = fds[2 + i].revents != 0
-                         ? qmig_socket_accept(forwards[i]->fd, 0, near->cancel, NULL)
-                         : -1;
-            g_autoptr(GError) error = NULL;
-            if (fd >= 0 && !carry(near, forwards[i], fd, NULL, &error)) {
-                g_debug("%s: connection turned away: %s", near->config.name,
-                        error->message);
+        for (guint i = 0; i < forwards->len; i++) {
+            if (events[i].revents != 0) {
+                come_in(near, forwards->pdata[i]);
             }
+            let_in(near, forwards->pdata[i]);
         }
     }
     return NULL;
@@ -321,8 +466,10 @@ qmig_near_forward(QmigNear *near, QmigStreamKind kind, const QmigAddress *listen
     g_autofree char *text = there != NULL ? qmig_address_to_string(there) : g_strdup("");
     Forward *f = g_new0(Forward, 1);
 
+    f->waiting = g_array_new(FALSE, FALSE, sizeof(Waiting));
+    f->fd = -1;
     if (strlen(text) >= sizeof f->there) {
-        g_free(f);
+        forward_free(f);
         return qmig_set_error(error, QMIG_ERROR_LIMIT, "%s: longer than %zu bytes", text,
                               sizeof f->there - 1);
     }

@@ -77,7 +77,9 @@ world_up(World *w, uint32_t deadline_ms, unsigned sessions_max)
     w->destination = address_in(w, "qemu");
     w->listener = qmig_socket_listen(w->destination, 16, NULL, &error);
     g_assert_no_error(error);
+    static const char *const allow[] = { "unix:/nowhere/*", "tcp:127.0.0.*:1", NULL };
     QmigFarConfig far = { .destination = w->destination,
+                          .allow = allow,
                           .sessions_max = sessions_max,
                           .wires_max = 4,
                           .deadline_max_ms = 60000,
@@ -252,6 +254,91 @@ test_unread(void)
     qmig_link_stream_free(main_in);
     qmig_link_stream_free(side_in);
     world_down(&w);
+}
+
+/* Nobody connects to the destination for one who closes without a word, which would end QEMU; and
+ * main, which comes then, is the first all the same. */
+static void
+test_stray(void)
+{
+    static const char hello[] = "\x11\x22\x33\x44 is how multifd begins; "
+                                "its first packet is as long as this, or longer";
+    World w;
+
+    world_up(&w, 60000, 4);
+    g_auto(QmigFd) stray = enter(&w);
+    qmig_fd_clear(&stray);
+    stray = enter(&w);
+    g_auto(QmigFd) channel = enter(&w);
+    say(channel, hello);
+    g_assert_cmpint(leave(&w, 300), ==, -1);
+    g_auto(QmigFd) in = enter(&w);
+    say(in, "QEVM, main");
+    g_auto(QmigFd) out = leave(&w, 5000);
+    hear(out, "QEVM, main");
+    g_auto(QmigFd) channel_out = leave(&w, 5000);
+    hear(channel_out, hello);
+    g_assert_cmpint(leave(&w, 300), ==, -1);
+    qmig_fd_clear(&stray);
+    g_assert_cmpint(leave(&w, 300), ==, -1);
+    world_down(&w);
+}
+
+/* The same of a near end that does not look. */
+static void
+test_stray_unseen(void)
+{
+    World w;
+
+    world_up(&w, 60000, 4);
+    QmigLinkStream *main_in = open_stream(&w, 0), *side_in = open_stream(&w, 1);
+    g_assert_true(qmig_link_stream_write(main_in, QMIG_FRAME_END, NULL, NULL));
+    g_assert_cmpint(leave(&w, 300), ==, -1);
+    /* The others learn at once that there is no main. */
+    QmigFrameType type;
+    g_autoptr(QmigBuf) why = NULL;
+    send_zeros(side_in, 1);
+    g_assert_true(qmig_link_stream_read(side_in, &type, &why, NULL));
+    g_assert_cmpint(type, ==, QMIG_FRAME_RESET);
+    g_assert_nonnull(
+        g_strstr_len((const char *)why->data, why->len, "main was not made"));
+    g_assert_cmpint(leave(&w, 300), ==, -1);
+    qmig_link_stream_free(main_in);
+    qmig_link_stream_free(side_in);
+    world_down(&w);
+}
+
+/* What an address may be to which the far end is allowed to connect by a pattern. */
+static void
+check_allowed(const char *address, bool allowed)
+{
+    World w;
+    QmigFrameType type;
+    g_autoptr(QmigBuf) why = NULL;
+    QmigLinkOpen open = { .kind = QMIG_STREAM_CONTROL };
+
+    world_up(&w, 60000, 4);
+    g_strlcpy(open.address, address, sizeof open.address);
+    QmigLinkStream *stream = qmig_link_open(qmig_near_link(w.near), &open, NULL);
+    g_assert_true(qmig_link_stream_read(stream, &type, &why, NULL));
+    g_assert_cmpint(type, ==, QMIG_FRAME_RESET);
+    g_autofree char *text = g_strndup((const char *)why->data, why->len);
+    g_test_message("%s: %s", address, text);
+    g_assert_cmpint(strstr(text, "the far end") == NULL, ==, allowed);
+    qmig_link_stream_free(stream);
+    world_down(&w);
+}
+
+static void
+test_allowed(void)
+{
+    check_allowed("unix:/nowhere/vm1/qmp", true);
+    check_allowed("unix:/nowhere/../run/qmp", false);
+    check_allowed("unix:/nowhere/./qmp", false);
+    check_allowed("unix:/elsewhere/qmp", false);
+    check_allowed("tcp:127.0.0.1:1", true);
+    check_allowed("tcp:127.0.0.x.example:1", false);
+    check_allowed("tcp:localhost:1", false);
 }
 
 /* Whoever is left behind by a break sees a break. */
@@ -499,6 +586,8 @@ test_inside_reset(void)
         ok = inside_say(&in, 'b', 1 << 16, &error);
     }
     g_assert_false(ok);
+    g_clear_error(&error);
+    g_assert_false(inside_say(&in, 'c', 1, &error));
     hear(in.fd, "SHUT");
     inside_leave(&in);
     world_down(&w);
@@ -571,6 +660,9 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/link/tunnel/order", test_order);
     g_test_add_func("/link/tunnel/unread", test_unread);
+    g_test_add_func("/link/tunnel/stray", test_stray);
+    g_test_add_func("/link/tunnel/stray-unseen", test_stray_unseen);
+    g_test_add_func("/link/tunnel/allowed", test_allowed);
     g_test_add_func("/link/tunnel/reset", test_reset);
     g_test_add_func("/link/tunnel/dark", test_dark);
     g_test_add_func("/link/tunnel/no-destination", test_no_destination);
