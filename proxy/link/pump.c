@@ -28,7 +28,10 @@ struct QmigPump {
     QmigCancel *cancel;  /* ends both ways */
     QmigCancel *up_done; /* nothing more is read from fd */
     gint refs;           /* atomic: the owner's and the sink's */
-    char *sink_failed;   /* owned, atomic: why no more is put; the end follows by fd */
+    pthread_mutex_t
+        putting;   /* held while pack is put to, and finished: by one thread at a time */
+    bool finished; /* guarded by it */
+    char *sink_failed; /* owned, atomic: why no more is put; the end follows by fd */
     GThread *threads[3];
     gint running, down_ended; /* atomic */
     gint broken;              /* atomic */
@@ -170,7 +173,10 @@ up_thread(void *data)
     }
     if (p->config.pack != NULL) {
         /* What was taken goes out, then the end is told: by the thread that packs. */
+        pthread_mutex_lock(&p->putting);
+        p->finished = true;
         qmig_pack_finish(p->config.pack);
+        pthread_mutex_unlock(&p->putting);
         last_thread_leaves(p);
         return NULL;
     }
@@ -388,6 +394,7 @@ qmig_pump_start(const QmigPumpConfig *config)
     p->cancel = qmig_cancel_new();
     p->up_done = qmig_cancel_new();
     p->refs = 1;
+    pthread_mutex_init(&p->putting, NULL);
     p->running = config->pack != NULL ? 3 : 2;
     p->requests = config->pack != NULL ? qmig_rp_decoder_new() : NULL;
     p->threads[0] = g_thread_new("qmig-pump-up", up_thread, p);
@@ -412,6 +419,7 @@ unref(void *data)
     qmig_cancel_free(p->cancel);
     qmig_cancel_free(p->up_done);
     g_free(p->sink_failed);
+    pthread_mutex_destroy(&p->putting);
     g_free(p);
 }
 
@@ -430,7 +438,14 @@ sink_put(void *self, const uint8_t *data, size_t n, const QmigCancel *cancel,
     QmigPump *p = self;
     g_autoptr(GError) local = NULL;
 
-    if (qmig_pack_put(p->config.pack, data, n, cancel, &local)) {
+    pthread_mutex_lock(&p->putting);
+    /* After a failed one the pack is in the middle of something. */
+    bool ok = p->finished || g_atomic_pointer_get(&p->sink_failed) != NULL
+                  ? qmig_set_error(&local, QMIG_ERROR_CANCELLED,
+                                   "nobody takes it any more")
+                  : qmig_pack_put(p->config.pack, data, n, cancel, &local);
+    pthread_mutex_unlock(&p->putting);
+    if (ok) {
         return true;
     }
     /* The stream is for the pump's own threads: up_thread() will tell it. */
