@@ -326,6 +326,9 @@ learn_command(QmigPack *p, const struct qmig_event_command *cmd)
     case QMIG_COMMAND_POSTCOPY_LISTEN:
     case QMIG_COMMAND_POSTCOPY_RUN:
     case QMIG_COMMAND_PACKAGED:
+    /* What was paused goes on: it begins with these. */
+    case QMIG_COMMAND_RECV_BITMAP:
+    case QMIG_COMMAND_POSTCOPY_RESUME:
         if (!p->postcopy) {
             begin_postcopy(p);
         }

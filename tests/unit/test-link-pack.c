@@ -362,6 +362,19 @@ has_postcopy(const char *name)
     return strstr(name, "postcopy") != NULL || strstr(name, "recovery") != NULL;
 }
 
+/* Post-copy that goes on after a break holds as little as before it. */
+static void
+test_resumed(void)
+{
+    static const char name[] = "captures/11.1-recovery/1-recovery.forward";
+    g_autoptr(GByteArray) stream = g_bytes_unref_to_array(golden_load(name));
+    g_autoptr(Tunnel) t = tunnel_new(CACHE, 0);
+
+    g_assert_false(qmig_pack_is_postcopy(t->pack));
+    send_stream(t, stream, 5000, true);
+    g_assert_true(qmig_pack_is_postcopy(t->pack));
+}
+
 static void
 test_golden(gconstpointer name)
 {
@@ -768,6 +781,7 @@ main(int argc, char **argv)
             g_test_add_data_func(memory, golden[i], test_golden_replaced);
         }
     }
+    g_test_add_func("/link-pack/resumed", test_resumed);
     g_test_add_func("/link-pack/samples", test_samples);
     g_test_add_func("/link-pack/not-understood-passes", test_not_understood);
     g_test_add_func("/link-pack/ops", test_ops);
