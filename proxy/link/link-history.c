@@ -39,11 +39,11 @@ struct LinkHistory {
 };
 
 static LinkHistory *
-history_of(QmigLinkStream *s)
+history_of(QmigLinkStream *s, unsigned max)
 {
     QmigLink *link = s->link;
 
-    if (s->history == NULL && link->n_histories < HISTORIES_MAX) {
+    if (s->history == NULL && link->n_histories < max) {
         s->history = g_new0(LinkHistory, 1);
         s->history->level = FIRST_LEVEL;
         link->n_histories++;
@@ -79,7 +79,7 @@ link_history_serves(QmigLinkStream *s, uint8_t type, const QmigBuf *buf)
            qmig_history_bound(buf->len) <= QMIG_FRAME_PAYLOAD_MAX &&
            s->open.kind != QMIG_STREAM_CONTROL && !s->open.urgent &&
            asked_level(link) >= 0 && link->chooser.rate > 0 &&
-           link->chooser.rate < below && history_of(s) != NULL;
+           link->chooser.rate < below && history_of(s, HISTORIES_MAX) != NULL;
 }
 
 /* Choose the level for what comes next, by what it did of late. With the lock held. */
@@ -153,13 +153,13 @@ link_history_decode(QmigLinkStream *s, const Arrived *a, GError **error)
     g_autoptr(QmigBuf) plain = qmig_buf_new(a->plain_len);
 
     pthread_mutex_lock(&s->link->lock);
-    LinkHistory *h = history_of(s);
+    LinkHistory *h = history_of(s, HISTORIES_TAKEN);
     pthread_mutex_unlock(&s->link->lock);
     if (h == NULL) {
         qmig_set_error(error, QMIG_ERROR_LIMIT,
                        "stream %u: the other side compresses more than %d streams with "
                        "their past",
-                       s->id, HISTORIES_MAX);
+                       s->id, HISTORIES_TAKEN);
         return NULL;
     }
     h->out = h->out != NULL ? h->out : qmig_history_out_new();

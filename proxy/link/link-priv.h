@@ -22,6 +22,8 @@ enum {
     QUEUE_PER_WIRE = 2,
     /* Streams of one session that keep their past, QMIG_HISTORY_BYTES on either side. */
     HISTORIES_MAX = 8,
+    /* So many are taken: the other side may give one back before we do. */
+    HISTORIES_TAKEN = 16,
 };
 
 /* The past of a stream: link-history.c. */
