@@ -202,7 +202,9 @@ main_destination_gone(QmigConnection *c, QmigStreamEnd end, const char *reason,
 {
     bool confirmed = qmig_group_is_shut(c->config.group);
     bool refused = qmig_return_stream_shut(&c->return_stream) > 0;
-    bool may_be_done = !confirmed && !refused && !has_return_path(c);
+    /* A sink has seen all that was read, and may not have taken it. */
+    bool took_all = c->config.sink.put == NULL || qmig_relay_backlog(c->forward) == 0;
+    bool may_be_done = !confirmed && !refused && !has_return_path(c) && took_all;
 
     if (confirmed || (may_be_done && end == QMIG_STREAM_COMPLETE)) {
         /* The destination has all it wants. Late bytes have no reader; what counts is that
