@@ -8,6 +8,7 @@
 #include "util/error.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static char *arg_fence, *arg_progress;
 static char **arg_via;
@@ -24,25 +25,25 @@ static const GOptionEntry entries[] = {
     G_OPTION_ENTRY_NULL,
 };
 
-/* The journal: a file, or that of the unfinished migration with a QEMU. */
+/* The journal: a file, or that of the unfinished migration with a QEMU. What is via:ADDRESS there
+ * is compared as the journal has it, whatever way the user wrote the address. */
 static char *
 find_journal(const char *text, GError **error)
 {
+    const char *via = g_str_has_prefix(text, "via:") ? "via:" : "";
     g_autoptr(QmigAddress) address = NULL;
-    g_autofree char *qmp = NULL;
+    g_autofree char *plain = NULL, *qmp = NULL;
 
     if (g_file_test(text, G_FILE_TEST_IS_REGULAR)) {
         return g_strdup(text);
     }
-    if (g_str_has_prefix(text, "via:")) {
-        return qmig_journal_find(text, error);
-    }
-    address = qmig_address_parse(text, error);
+    address = qmig_address_parse(text + strlen(via), error);
     if (address == NULL) {
         g_prefix_error(error, "\"%s\" is no file, and: ", text);
         return NULL;
     }
-    qmp = qmig_address_to_string(address);
+    plain = qmig_address_to_string(address);
+    qmp = g_strconcat(via, plain, NULL);
     return qmig_journal_find(qmp, error);
 }
 

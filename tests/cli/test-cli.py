@@ -6,6 +6,7 @@ absent, hang, lie or close end in a documented exit code within a deadline. TAP 
 """
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -652,6 +653,30 @@ def proxy_tells_its_port():
         check(proxy.code == 4, f"exit 4, got {proxy.code}: {proxy.err}")
 
 
+# ---- journals ---------------------------------------------------------------------------------
+
+def recover_finds_journals():
+    """By either side, however its address is written; what is behind a tunnel is another's."""
+    with scratch() as path:
+        directory = path / "qmig"
+        directory.mkdir()
+        journal = directory / "20260101T000000.000000-vm1-1.journal"
+        journal.write_text(json.dumps({"n": 0, "step": "begin",
+                                       "source": {"qmp": "unix:/nonexistent/src"},
+                                       "destination": {"qmp": "via:unix:/nonexistent/dst"}}) + "\n",
+                           encoding="utf-8")
+        env = {"XDG_STATE_HOME": str(path)}
+        with journal.open("r+", encoding="utf-8") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)      # found is enough: nothing is to be touched
+            for target in ("/nonexistent/src", "unix:/nonexistent/src", "via:/nonexistent/dst",
+                           "via:unix:/nonexistent/dst", str(journal)):
+                Run("recover", target, env=env).expect(2, str(journal), "still runs")
+            for target in ("/nonexistent/dst", "via:/nonexistent/src"):
+                Run("recover", target, env=env).expect(1, "no journal in ")
+            for target in ("via:", "via:nowhere", "nowhere"):
+                Run("recover", target, env=env).expect(1, f"\"{target}\" is no file, and: ")
+
+
 # ---- a real QEMU ---------------------------------------------------------------------
 
 @contextlib.contextmanager
@@ -758,6 +783,7 @@ TESTS = [
     ("proxy: tells the port the kernel chose", proxy_tells_its_port),
     ("proxy: --record wants a new place, and leaves none empty", proxy_records_nothing),
     ("stream replay: reads its input before it connects", replay_reads_its_input_first),
+    ("recover finds a journal by the address of either side", recover_finds_journals),
     ("status of a real QEMU", status_of_real_qemu),
     ("caps of a real QEMU lists all it has", caps_of_real_qemu),
     ("set of a real QEMU understands units, and sets all or nothing", set_of_real_qemu),
