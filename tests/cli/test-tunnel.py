@@ -10,6 +10,8 @@ import json
 import os
 import pathlib
 import pwd
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -313,6 +315,18 @@ def leaves():
         there.end(signal.SIGINT, 0)
 
 
+def command_of_unit():
+    """What the example's unit starts, with this test's files in place of that host's."""
+    unit = (TOP / "docs/examples/systemd/qmig-tunnel.service").read_text(encoding="utf-8")
+    (SCRATCH / "empty").touch()
+    command = re.search(r"^ExecStart=/usr/bin/qmig (.*)$", unit, re.MULTILINE)[1]
+    for theirs, ours in (("/etc/qmig/pki", PKI), ("/etc/qmig/limits", SCRATCH / "empty"),
+                         ("/run/qemu", SCRATCH)):
+        check(theirs in command, f"{theirs} in {command}")
+        command = command.replace(theirs, str(ours))
+    return shlex.split(command)
+
+
 def under_systemd():
     """A socket at descriptor 3, and somebody who waits for READY=1."""
     with socket.socket() as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
@@ -323,15 +337,14 @@ def under_systemd():
         start = ("import os, sys; os.dup2(int(sys.argv[1]), 3);"
                  "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
                  "os.execv(sys.argv[2], sys.argv[2:])")
-        command = [sys.executable, "-c", start, str(listener.fileno()), QMIG, "proxy", "--tunnel",
-                   "systemd", "--connect", f"unix:{SCRATCH}/dst", "--tls-dir", str(PKI)]
+        command = [sys.executable, "-c", start, str(listener.fileno()), QMIG, *command_of_unit()]
         with subprocess.Popen(command, pass_fds=(listener.fileno(),), stderr=subprocess.PIPE,
                               text=True, env={**os.environ,
                                               "NOTIFY_SOCKET": str(SCRATCH / "notify")}) as process:
             try:
                 check(notify.recv(64) == b"READY=1", "it is ready")
                 there = type("Given", (), {"where": f"tcp:127.0.0.1:{listener.getsockname()[1]}"})
-                with destination() as got, near(there):
+                with destination() as got, near(there, "--connect", f"unix:{SCRATCH}/dst"):
                     carry(b"QEVM\0\0\0\3")
                 check(b"".join(got) == b"QEVM\0\0\0\3", "carried")
                 process.send_signal(signal.SIGTERM)
@@ -397,7 +410,7 @@ TESTS = [
     ("strangers are refused, and told in the log", strangers_are_refused),
     ("SIGHUP: limits and credentials are read again", reloads),
     ("SIGTERM: sessions are ended, both ends say how", leaves),
-    ("systemd: its socket, READY=1, STOPPING=1", under_systemd),
+    ("systemd: what the unit starts, its socket, READY=1, STOPPING=1", under_systemd),
     ("--user: nothing of root is left", becomes_a_user),
     ("a unix socket is made and removed", socket_files),
 ]
