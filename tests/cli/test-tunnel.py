@@ -153,6 +153,31 @@ def carry(data, look=None):
         return source.recv(16)
 
 
+@contextlib.contextmanager
+def two_qemus(place):
+    """A source and a destination without machines, their monitors src.qmp and dst.qmp there."""
+    qemu = shutil.which("qemu-system-x86_64")
+    if qemu is None:
+        raise Skip("qemu-system-x86_64 is not here")
+    processes = []
+    try:
+        for name, more in (("src", ()), ("dst", ("-incoming", "defer"))):
+            (place / f"{name}.qmp").unlink(missing_ok=True)
+            processes.append(subprocess.Popen(
+                [qemu, "-machine", "none", "-nodefaults", "-display", "none", "-S", *more, "-qmp",
+                 f"unix:{place}/{name}.qmp,server=on,wait=off"], stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL))
+        end = time.monotonic() + DEADLINE_S
+        while not ((place / "src.qmp").exists() and (place / "dst.qmp").exists()):
+            check(time.monotonic() < end, "both QEMUs have their monitors")
+            time.sleep(0.05)
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 # ---- tests --------------------------------------------------------------------------------------
 
 def wrong_options():
@@ -315,6 +340,37 @@ def leaves():
         there.end(signal.SIGINT, 0)
 
 
+def commands_of_page():
+    """Those under "A first tunnel", with this test's places in place of those of the two hosts."""
+    page = (TOP / "docs/man/qmig-proxy.pod").read_text(encoding="utf-8")
+    section = re.search(r"^=head2 A first tunnel$(.*?)^=head", page, re.MULTILINE | re.DOTALL)[1]
+    for theirs, ours in (("/srv/", f"{SCRATCH}/srv/"), ("/run/qemu/", f"{SCRATCH}/qemu/"),
+                         ("tcp:0.0.0.0:7117", "tcp:127.0.0.1:0"), ("b.example", "localhost")):
+        check(theirs in section, f"{theirs} in {section}")
+        section = section.replace(theirs, ours)
+    return [shlex.split(line)[1:] for line in section.replace("\\\n", "").splitlines()
+            if line.startswith(" qmig ")]
+
+
+def first_tunnel_of_the_page():
+    """What qmig-proxy(1) tells, from no keys to a guest that has moved: by certificates, by a key."""
+    (SCRATCH / "qemu").mkdir()
+    done, there = [], None
+    with contextlib.ExitStack() as ends:
+        for args in commands_of_page():
+            done.append(args[0])
+            if args[0] == "proxy":
+                there = ends.enter_context(Proxy(*args[1:]))
+            elif args[0] == "migrate":
+                args[args.index("localhost")] += ":" + there.where.rpartition(":")[2]
+                with two_qemus(SCRATCH / "qemu"):
+                    qmig(*args, "--no-journal")
+                there.end(signal.SIGTERM, 0)
+            else:
+                qmig(*args)
+    check(done == ["pki", "pki", "pki", "proxy", "migrate", "pki", "proxy", "migrate"], f"{done}")
+
+
 def command_of_unit():
     """What the example's unit starts, with this test's files in place of that host's."""
     unit = (TOP / "docs/examples/systemd/qmig-tunnel.service").read_text(encoding="utf-8")
@@ -410,6 +466,7 @@ TESTS = [
     ("strangers are refused, and told in the log", strangers_are_refused),
     ("SIGHUP: limits and credentials are read again", reloads),
     ("SIGTERM: sessions are ended, both ends say how", leaves),
+    ("the first tunnel of the man page", first_tunnel_of_the_page),
     ("systemd: what the unit starts, its socket, READY=1, STOPPING=1", under_systemd),
     ("--user: nothing of root is left", becomes_a_user),
     ("a unix socket is made and removed", socket_files),
