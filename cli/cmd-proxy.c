@@ -64,7 +64,7 @@ static const GOptionEntry entries[] = {
     { "cache", 0, 0, G_OPTION_ARG_STRING, &cli_proxy_options.cache,
       "pages kept, of a session (default: 1G)", "SIZE" },
     { "rate", 0, 0, G_OPTION_ARG_STRING, &cli_proxy_options.rate,
-      "bytes on the wire, of a session (default: any)", "RATE" },
+      "what this end sends, a session (default: any)", "RATE" },
     { "deadline", 0, 0, G_OPTION_ARG_STRING, &cli_proxy_options.deadline,
       "without a connection (far: 10m, near: 2m)", "TIME" },
     { "user", 0, 0, G_OPTION_ARG_STRING, &cli_proxy_options.user,
@@ -75,9 +75,10 @@ static const GOptionEntry entries[] = {
 };
 
 static const char description[] =
-    "Carries one migration and ends. The destination is contacted only when the\n"
-    "source has sent its first bytes.\n\n"
-    "SIGHUP reads the file of --limits again; without that it ends the session.\n\n"
+    "Carries one migration and ends; a far end runs until it is told to end. The\n"
+    "destination is contacted only when the source has sent its first bytes.\n\n"
+    "SIGHUP reads the file of --limits again, a far end's credentials too. Without\n"
+    "--limits it ends a proxy that is no end of a tunnel.\n\n"
     "Exit: 0 carried to its end, 1 usage, 3 failed, 4 stopped by a signal.\n";
 
 /* The name is that of the host it connects to, unless said. */
