@@ -8,6 +8,7 @@
  */
 #include "proxy/link/far.h"
 
+#include "proxy/link/allow.h"
 #include "proxy/link/pump.h"
 #include "util/cond.h"
 #include "util/error.h"
@@ -25,6 +26,8 @@ enum {
     CARRIED_MAX = 300,
     /* For those before it to be connected. */
     TURN_MS = 120000,
+    /* With a cache each: one that ends, and the one that goes on with it after a break. */
+    MAINS_MAX = 2,
     /* Granted to each stream, bytes. */
     WINDOW_MAX = 32 << 20,
     /* A session that has ended is kept so long, for whoever asks how it went. */
@@ -152,72 +155,6 @@ pump_started(void *data)
 
 /* ---- connecting --------------------------------------------------------------------------- */
 
-/* The kernel goes up a path's "..", a pattern does not see that. */
-static bool
-is_plain(const QmigAddress *address)
-{
-    g_autofree char *plain = address->kind == QMIG_ADDRESS_UNIX
-                                 ? g_canonicalize_filename(address->path, "/")
-                                 : NULL;
-
-    return plain == NULL || strcmp(plain, address->path) == 0;
-}
-
-/* Does @pattern allow @address, whose text is @text? */
-static bool
-allows(const char *pattern, const QmigAddress *address, const char *text)
-{
-    static const char tcp[] = "tcp:";
-    bool has_number = g_str_has_prefix(pattern, tcp) &&
-                      (g_ascii_isdigit(pattern[strlen(tcp)]) ||
-                       pattern[strlen(tcp)] == '[');
-
-    /* 192.0.2.* means no name that only begins so. */
-    return g_pattern_match_simple(pattern, text) &&
-           (!has_number || g_hostname_is_ip_address(address->host));
-}
-
-/* Where @open goes, if it may. (transfer full) */
-static QmigAddress *
-where_to(const QmigFar *far, const QmigLinkOpen *open, GError **error)
-{
-    if (open->address[0] == '\0' && far->config.destination != NULL) {
-        return qmig_address_copy(far->config.destination);
-    }
-    if (open->address[0] == '\0') {
-        qmig_set_error(error, QMIG_ERROR_CONFIG,
-                       "the far end was not told where to connect (--connect)");
-        return NULL;
-    }
-    g_autoptr(QmigAddress) address = qmig_address_parse(open->address, error);
-    if (address == NULL) {
-        return NULL;
-    }
-    g_autofree char *text = qmig_address_to_string(address);
-    g_autofree char *own = far->config.destination != NULL
-                               ? qmig_address_to_string(far->config.destination)
-                               : NULL;
-    bool allowed = g_strcmp0(text, own) == 0;
-    for (const char *const *p = far->config.allow; p != NULL && *p != NULL; p++) {
-        allowed = allowed || allows(*p, address, text);
-    }
-    if (!allowed) {
-        qmig_set_error(error, QMIG_ERROR_CONFIG,
-                       "the far end may not connect to %s (its --connect and --allow)",
-                       text);
-        return NULL;
-    }
-    if (g_strcmp0(text, own) != 0 && !is_plain(address)) {
-        qmig_set_error(
-            error, QMIG_ERROR_CONFIG,
-            "the far end does not connect to %s: wanted an absolute path without "
-            "\".\" and \"..\"",
-            text);
-        return NULL;
-    }
-    return g_steal_pointer(&address);
-}
-
 /* QEMU may be about to listen. */
 static int
 connect_on(Session *s, const QmigAddress *address, GError **error)
@@ -279,7 +216,8 @@ connect_stream(Carried *c, int *fd, GError **error)
 {
     Session *s = c->session;
     const QmigLinkOpen *open = qmig_link_stream_open(c->stream);
-    g_autoptr(QmigAddress) address = where_to(s->far, open, error);
+    g_autoptr(QmigAddress) address = qmig_allow(
+        s->far->config.destination, s->far->config.allow, open->address, error);
     bool is_migration = open->kind == QMIG_STREAM_MIGRATION;
 
     if (address == NULL || (is_migration && !wait_for_turn(s, open, error)) ||
@@ -290,6 +228,35 @@ connect_stream(Carried *c, int *fd, GError **error)
     return *fd >= 0;
 }
 
+static bool
+is_main(const Carried *c)
+{
+    const QmigLinkOpen *open = qmig_link_stream_open(c->stream);
+
+    return open->kind == QMIG_STREAM_MIGRATION && open->index == 0;
+}
+
+/* What takes the pages of @c out, with the session's cache. */
+static QmigUnpack *
+new_unpack(Carried *c, GError **error)
+{
+    Session *s = c->session;
+    unsigned n = 0;
+
+    pthread_mutex_lock(&s->lock);
+    for (guint i = 0; i < s->carried->len; i++) {
+        Carried *other = s->carried->pdata[i];
+        n += is_main(other) && !g_atomic_int_get(&other->ended);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (n > MAINS_MAX) {
+        qmig_set_error(error, QMIG_ERROR_LIMIT,
+                       "more than %d migrations at a time in one session", MAINS_MAX);
+        return NULL;
+    }
+    return qmig_unpack_new(s->agreed.cache_size, error);
+}
+
 static void *
 connect_thread(void *data)
 {
@@ -297,14 +264,13 @@ connect_thread(void *data)
     const QmigLinkOpen *open = qmig_link_stream_open(c->stream);
     g_autoptr(GError) error = NULL;
     g_autoptr(QmigUnpack) unpack = NULL;
-    bool is_main = open->kind == QMIG_STREAM_MIGRATION && open->index == 0;
     bool made = false;
     int fd = -1;
 
-    if (is_main) {
-        unpack = qmig_unpack_new(c->session->agreed.cache_size, &error);
+    if (is_main(c)) {
+        unpack = new_unpack(c, &error);
     }
-    if ((!is_main || unpack != NULL) && connect_stream(c, &fd, &error)) {
+    if ((!is_main(c) || unpack != NULL) && connect_stream(c, &fd, &error)) {
         QmigPumpConfig config = { .fd = fd,
                                   .unpack = g_steal_pointer(&unpack),
                                   .stream = c->stream,

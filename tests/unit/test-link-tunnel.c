@@ -8,6 +8,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* The door: admits everybody, and can break what it admitted. */
 typedef struct {
@@ -305,6 +306,37 @@ test_stray_unseen(void)
     g_assert_cmpint(leave(&w, 300), ==, -1);
     qmig_link_stream_free(main_in);
     qmig_link_stream_free(side_in);
+    world_down(&w);
+}
+
+/* Each has a cache as large as was granted to the session. */
+static void
+test_mains(void)
+{
+    World w;
+    QmigLinkStream *mains[3];
+    int outs[2];
+    QmigFrameType type;
+    g_autoptr(QmigBuf) why = NULL;
+
+    world_up(&w, 60000, 4);
+    for (uint16_t i = 0; i < G_N_ELEMENTS(mains); i++) {
+        QmigLinkOpen open = { .kind = QMIG_STREAM_MIGRATION, .group = i };
+        mains[i] = qmig_link_open(qmig_near_link(w.near), &open, NULL);
+        if (i < 2) {
+            send_zeros(mains[i], 1);
+            outs[i] = leave(&w, 5000);
+            g_assert_cmpint(outs[i], >=, 0);
+        }
+    }
+    g_assert_true(qmig_link_stream_read(mains[2], &type, &why, NULL));
+    g_assert_cmpint(type, ==, QMIG_FRAME_RESET);
+    g_assert_nonnull(g_strstr_len((const char *)why->data, why->len, "more than 2"));
+    for (size_t i = 0; i < G_N_ELEMENTS(mains); i++) {
+        qmig_link_stream_free(mains[i]);
+    }
+    close(outs[0]);
+    close(outs[1]);
     world_down(&w);
 }
 
@@ -662,6 +694,7 @@ main(int argc, char **argv)
     g_test_add_func("/link/tunnel/unread", test_unread);
     g_test_add_func("/link/tunnel/stray", test_stray);
     g_test_add_func("/link/tunnel/stray-unseen", test_stray_unseen);
+    g_test_add_func("/link/tunnel/mains", test_mains);
     g_test_add_func("/link/tunnel/allowed", test_allowed);
     g_test_add_func("/link/tunnel/reset", test_reset);
     g_test_add_func("/link/tunnel/dark", test_dark);
