@@ -62,11 +62,11 @@ def status_of(side):
     return side.cmd("query-migrate").get("status")
 
 
-def wait(condition, what, timeout=60):
-    """Until that is so."""
+def wait(condition, what, timeout=60, told=str):
+    """Until that is so. @told: what to say if it is not."""
     deadline = time.monotonic() + timeout
     while not condition():
-        check(time.monotonic() < deadline, f"{what} within {timeout} s")
+        check(time.monotonic() < deadline, f"{what} within {timeout} s: {told()}")
         time.sleep(0.005)
 
 
@@ -80,7 +80,7 @@ def begin(p, bandwidth, return_path=True):
     p.src.cmd("migrate-set-parameters", **{"max-bandwidth": bandwidth})
     p.src.cmd("migrate", uri=f"unix:{p.dir}/source.sock")
     wait(lambda: p.src.cmd("query-migrate").get("ram", {}).get("transferred", 0) > 16 << 20 or
-         status_of(p.src) != "active", "it gets under way")
+         status_of(p.src) in ("completed", "failed"), "it gets under way")
 
 
 def pair():
@@ -96,7 +96,8 @@ def while_memory_is_copied(which, codes):
         with pair() as p, Tunnel(p) as tunnel:
             begin(p, SLOW)
             getattr(tunnel, which).send_signal(signal.SIGTERM)
-            wait(lambda: status_of(p.src) == "failed", "the source sees it")
+            wait(lambda: status_of(p.src) == "failed", "the source sees it",
+                 told=lambda: p.src.cmd("query-migrate"))
             done = lib.finish(tunnel.near)
             check(done.code == codes[0], f"near: exit {codes[0]}, got {done.code}: {done.err}")
             if which == "far":
