@@ -165,6 +165,8 @@ void qmig_job_problem(GString *problems, const char *fmt, ...) G_GNUC_PRINTF(2, 
 
 /* job.c: run from @first on, what comes before being known to be done. */
 QmigOutcome qmig_job_run_from(QmigJob *job, QmigPhase first, GError **error);
+/* job.c: the user's wish to end it, as an error, where the phase lets it end: a cancel, --timeout. */
+bool qmig_job_check_wishes(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* job.c: the source had been migrated away before this job: who has its guest is not known. */
 bool qmig_job_source_is_spent(const QmigJob *job);
 

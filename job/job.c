@@ -242,10 +242,11 @@ qmig_job_cancel(const QmigJob *job)
     return qmig_phases[job->phase].cancellable ? job->cancel : NULL;
 }
 
-/* The user's wish to end it, as an error. */
-static bool
-check_wishes(QmigJob *job, const QmigPhaseRow *row, GError **error)
+bool
+qmig_job_check_wishes(QmigJob *job, GError **error)
 {
+    const QmigPhaseRow *row = &qmig_phases[job->phase];
+
     if (!row->cancellable && qmig_cancel_is_raised(job->cancel) && !job->told_too_late) {
         job->told_too_late = true;
         qmig_job_message(job, "too late to cancel: the guest is going over (phase %s)",
@@ -278,7 +279,7 @@ run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
                                            : QMIG_DEADLINE_NEVER;
     int64_t dark_us = qmig_via_dark_us(job);
 
-    if (!check_wishes(job, row, error) || !qmig_hook_enter(job, error) ||
+    if (!qmig_job_check_wishes(job, error) || !qmig_hook_enter(job, error) ||
         !row->enter(job, error)) {
         return false;
     }
@@ -289,7 +290,7 @@ run_phase(QmigJob *job, const QmigPhaseRow *row, GError **error)
             return step == QMIG_STEP_NEXT;
         }
         qmig_steer(job);
-        if (!check_wishes(job, row, error)) {
+        if (!qmig_job_check_wishes(job, error)) {
             return false;
         }
         /* While the tunnel is dark nobody can get on. */

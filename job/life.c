@@ -360,7 +360,7 @@ await_life(QmigJob *job, QmigLifeWatch *watch, GError **error)
 
         if (!qmig_life_look(watch, &job->destination, qmig_job_patience_ms(job),
                             &local)) {
-            if (qmig_via_forgives(job, local) && qmig_via_wait(job)) {
+            if (qmig_via_forgives(job, local) && qmig_via_wait(job, NULL)) {
                 deadline = qmig_deadline_in_ms(timeout_ms);
                 continue;
             }

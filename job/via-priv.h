@@ -44,6 +44,9 @@ struct QmigVia {
 /* A moment before `migrate`, and every tick of perform. Errors: the source is gone or hangs. */
 bool qmig_via_hold(QmigJob *job, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* via-settings.c: in check: what the user has asked for besides, and cannot be wanted with it. */
+void qmig_via_check(QmigJob *job, GString *problems);
+
 /* The migration is over, and so is holding it. */
 void qmig_via_let_go(QmigVia *via);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the options of the tunnel say, and how the journal keeps them. */
-#include "job/via.h"
+#include "job/via-priv.h"
 
 #include "qmp/client.h"
 #include "util/error.h"
@@ -263,4 +263,50 @@ qmig_via_options_from_journal(QmigJobOptions *options, JsonObject *record, GErro
     options->via_tls_psk = qmig_json_bool(record, "tls_psk", false);
     options->via_insecure = qmig_json_bool(record, "insecure", false);
     return true;
+}
+
+/* ---- what does not go together -------------------------------------------------------------------- */
+
+/* Is the plugin @name asked for? A spec is NAME or NAME:OPTIONS. */
+static bool
+has_plugin(const QmigJobOptions *options, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (guint i = 0; i < options->plugins->len; i++) {
+        const char *spec = options->plugins->pdata[i];
+        if (spec != NULL && strncmp(spec, name, len) == 0 &&
+            (spec[len] == '\0' || spec[len] == ':')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* QEMU's own ways to make less of it leave nothing for the tunnel to find. */
+void
+qmig_via_check(QmigJob *job, GString *problems)
+{
+    const QmigJobOptions *o = job->options;
+    JsonObject *method = NULL;
+
+    (void)problems;
+    if (job->via == NULL) {
+        return;
+    }
+    if (o->tls) {
+        qmig_job_message(job,
+                         "tunnel: with --tls it carries what QEMU has encrypted, which "
+                         "cannot be made smaller; it encrypts all by itself");
+    }
+    if (has_plugin(o, "xbzrle") ||
+        json_object_object_get_ex(o->capabilities, "xbzrle", NULL) ||
+        json_object_object_get_ex(o->capabilities, "compress", NULL) ||
+        (json_object_object_get_ex(o->parameters, "multifd-compression", &method) &&
+         strcmp(json_object_get_string(method), "none") != 0)) {
+        qmig_job_message(
+            job, "tunnel: pages that are compressed already cannot be made much "
+                 "smaller; without --compressed or the plugin xbzrle it does that "
+                 "itself, for all connections");
+    }
 }

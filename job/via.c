@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The near end in a job: its session, the ways through it, and what is done while it is dark. */
 #include "job/part.h"
+#include "job/steer.h"
 #include "job/via-priv.h"
 #include "util/error.h"
 #include "util/units.h"
@@ -469,15 +470,39 @@ ensure_session(QmigJob *job, GError **error)
     return true;
 }
 
+/* A moment of the dark, for those who watch it and may want it to end: then the session does too. */
+static bool
+linger(QmigJob *job, GError **error)
+{
+    GError *wish = NULL;
+
+    qmig_via_look(job);
+    qmig_steer(job);
+    if (qmig_job_check_wishes(job, &wish)) {
+        g_usleep(WAIT_POLL_US);
+        return true;
+    }
+    /* The source may hang in a connection through it, and has to answer what undoes this. The
+       proxy's connections only exist once it migrates, and end by themselves. */
+    if (job->via->near != NULL) {
+        qmig_link_fail(qmig_near_link(job->via->near), g_error_copy(wish));
+        if (!job->migrate_sent) {
+            close_session(job->via);
+        }
+    }
+    g_propagate_error(error, wish);
+    return false;
+}
+
 /* While things are prepared nobody waits for us, and nothing is lost: wait for the link. */
 static bool
 await_session(QmigJob *job, GError **error)
 {
     while (job->phase <= QMIG_PHASE_STORAGE &&
-           qmig_via_state(job->via) == QMIG_LINK_DARK &&
-           !qmig_cancel_is_raised(job->cancel)) {
-        qmig_via_look(job);
-        g_usleep(WAIT_POLL_US);
+           qmig_via_state(job->via) == QMIG_LINK_DARK) {
+        if (!linger(job, error)) {
+            return false;
+        }
     }
     return ensure_session(job, error);
 }
@@ -548,14 +573,15 @@ qmig_via_forward_disks(QmigJob *job, const QmigAddress *there, QmigAddress **her
 /* ---- dark ------------------------------------------------------------------------------------- */
 
 bool
-qmig_via_wait(QmigJob *job)
+qmig_via_wait(QmigJob *job, GError **wish)
 {
     if (job->via == NULL) {
         return false;
     }
     while (qmig_via_state(job->via) == QMIG_LINK_DARK) {
-        qmig_via_look(job);
-        g_usleep(WAIT_POLL_US);
+        if (!linger(job, wish)) {
+            return false;
+        }
     }
     qmig_via_look(job);
     return qmig_via_state(job->via) == QMIG_LINK_UP;
@@ -567,12 +593,13 @@ qmig_via_despite_darkness(QmigJob *job, bool (*step)(QmigJob *job, GError **erro
 {
     for (;;) {
         g_autoptr(GError) local = NULL;
+        GError *wish = NULL;
 
         if (step(job, &local)) {
             return true;
         }
-        if (!qmig_via_forgives(job, local) || !qmig_via_wait(job)) {
-            g_propagate_error(error, g_steal_pointer(&local));
+        if (!qmig_via_forgives(job, local) || !qmig_via_wait(job, &wish)) {
+            g_propagate_error(error, wish != NULL ? wish : g_steal_pointer(&local));
             return false;
         }
     }
@@ -706,50 +733,6 @@ via_free(QmigJob *job)
 
 /* ---- as a part ------------------------------------------------------------------------------------ */
 
-/* Is the plugin @name asked for? A spec is NAME or NAME:OPTIONS. */
-static bool
-has_plugin(const QmigJobOptions *options, const char *name)
-{
-    size_t len = strlen(name);
-
-    for (guint i = 0; i < options->plugins->len; i++) {
-        const char *spec = options->plugins->pdata[i];
-        if (spec != NULL && strncmp(spec, name, len) == 0 &&
-            (spec[len] == '\0' || spec[len] == ':')) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* QEMU's own ways to make less of it leave nothing for the tunnel to find. */
-static void
-via_check(QmigJob *job, GString *problems)
-{
-    const QmigJobOptions *o = job->options;
-    JsonObject *method = NULL;
-
-    (void)problems;
-    if (job->via == NULL) {
-        return;
-    }
-    if (o->tls) {
-        qmig_job_message(job,
-                         "tunnel: with --tls it carries what QEMU has encrypted, which "
-                         "cannot be made smaller; it encrypts all by itself");
-    }
-    if (has_plugin(o, "xbzrle") ||
-        json_object_object_get_ex(o->capabilities, "xbzrle", NULL) ||
-        json_object_object_get_ex(o->capabilities, "compress", NULL) ||
-        (json_object_object_get_ex(o->parameters, "multifd-compression", &method) &&
-         strcmp(json_object_get_string(method), "none") != 0)) {
-        qmig_job_message(
-            job, "tunnel: pages that are compressed already cannot be made much "
-                 "smaller; without --compressed or the plugin xbzrle it does that "
-                 "itself, for all connections");
-    }
-}
-
 static bool
 via_listening(QmigJob *job, GError **error)
 {
@@ -776,7 +759,7 @@ const QmigPart qmig_via_part = {
     .name = "via",
     .recovers = true,
     .outside = via_outside,
-    .check = via_check,
+    .check = qmig_via_check,
     .listening = via_listening,
     .watch = via_watch,
     .free = via_free,

@@ -97,10 +97,11 @@ int64_t qmig_via_dark_us(const QmigJob *job);
 uint64_t qmig_via_down_ms(const QmigJob *job);
 /* @error came because the tunnel is or was dark since the last look: ask again. */
 bool qmig_via_forgives(const QmigJob *job, const GError *error);
-/* Wait as long as it is dark. Return: it was, and is not any more: ask again. */
-bool qmig_via_wait(QmigJob *job);
+/* Wait as long as it is dark, and as long as the user lets it. @wish: (out) set when the user does
+ * not. Return: it was dark, and is not any more: ask again. */
+bool qmig_via_wait(QmigJob *job, GError **wish);
 /* Do @step, and again after each time that it failed because it was dark: it looks itself for what is
- * done already. Errors: its own. */
+ * done already. Errors: its own; those of qmig_job_check_wishes(). */
 bool qmig_via_despite_darkness(QmigJob *job, bool (*step)(QmigJob *job, GError **error),
                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /**

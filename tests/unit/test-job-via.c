@@ -3,162 +3,12 @@
  * Jobs whose way is a tunnel that this test plays: what its near end says, and when. The job keeps
  * the source from switching over, waits in the dark, and never takes the tunnel's end for a QEMU's.
  */
+#include "job/control-client.h"
 #include "job/job-priv.h"
+#include "job/steer.h"
 #include "job/via.h"
+#include "test-job-tunnel.h"
 #include "test-job-world.h"
-#include "util/error.h"
-#include "util/socket.h"
-
-/* ---- the tunnel ------------------------------------------------------------------------- */
-
-/* In place of proxy/link: one session at most, as the test says. */
-static struct {
-    gint backlog_ms; /* -1: dark */
-    gint failed;     /* it has given up */
-    gint n_new, n_forwards, n_closed, critical;
-    bool refuses;
-    uint64_t rate;
-} play;
-
-QmigNear *
-qmig_near_new(const QmigNearConfig *config, const QmigCancel *cancel, GError **error)
-{
-    (void)cancel;
-    g_assert_cmpuint(config->n_wires, ==, 2);
-    if (play.refuses) {
-        qmig_set_error(error, QMIG_ERROR_IO, "Connection refused");
-        return NULL;
-    }
-    play.n_new++;
-    play.rate = config->rate;
-    g_atomic_int_set(&play.failed, 0);
-    return (QmigNear *)(void *)&play;
-}
-
-void
-qmig_near_free(QmigNear *near)
-{
-    (void)near;
-}
-
-QmigNear *
-qmig_near_ref(QmigNear *near)
-{
-    return near;
-}
-
-void
-qmig_near_unref(QmigNear *near)
-{
-    (void)near;
-}
-
-int
-qmig_near_connect(QmigNear *near, const QmigAddress *to, QmigRelaySink *sink,
-                  GError **error)
-{
-    (void)near;
-    *sink = (QmigRelaySink){ 0 };
-    return qmig_socket_connect(to, qmig_deadline_in_ms(5000), NULL, error);
-}
-
-bool
-qmig_near_forward(QmigNear *near, QmigStreamKind kind, const QmigAddress *listen,
-                  const QmigAddress *there, QmigAddress **actual, GError **error)
-{
-    (void)near;
-    (void)kind;
-    (void)error;
-    g_assert_nonnull(listen);
-    play.n_forwards++;
-    *actual = qmig_address_copy(there);
-    return true;
-}
-
-uint64_t
-qmig_near_backlog(QmigNear *near)
-{
-    (void)near;
-    return (uint64_t)MAX(g_atomic_int_get(&play.backlog_ms), 0) * 1000;
-}
-
-uint64_t
-qmig_near_backlog_ms(QmigNear *near)
-{
-    int ms = g_atomic_int_get(&play.backlog_ms);
-
-    (void)near;
-    return ms >= 0 ? (uint64_t)ms : UINT64_MAX;
-}
-
-QmigLink *
-qmig_near_link(QmigNear *near)
-{
-    return (QmigLink *)(void *)near;
-}
-
-JsonObject *
-qmig_near_describe(QmigNear *near)
-{
-    (void)near;
-    return json_object_new_object();
-}
-
-bool
-qmig_near_close(QmigNear *near, QmigDeadline deadline)
-{
-    (void)near;
-    (void)deadline;
-    play.n_closed++;
-    return true;
-}
-
-QmigLinkState
-qmig_link_state(QmigLink *link)
-{
-    (void)link;
-    return g_atomic_int_get(&play.failed)           ? QMIG_LINK_FAILED
-           : g_atomic_int_get(&play.backlog_ms) < 0 ? QMIG_LINK_DARK
-                                                    : QMIG_LINK_UP;
-}
-
-GError *
-qmig_link_error(QmigLink *link)
-{
-    (void)link;
-    return g_atomic_int_get(&play.failed)
-               ? g_error_new(QMIG_ERROR, QMIG_ERROR_TIMEOUT, "no connection for 120 s")
-               : NULL;
-}
-
-void
-qmig_link_fail(QmigLink *link, GError *error)
-{
-    (void)link;
-    g_error_free(error);
-    g_atomic_int_set(&play.failed, 1);
-}
-
-void
-qmig_link_set_critical(QmigLink *link, bool critical)
-{
-    (void)link;
-    play.critical += critical;
-}
-
-void
-qmig_link_set_rate(QmigLink *link, uint64_t rate)
-{
-    (void)link;
-    play.rate = rate;
-}
-
-void
-qmig_link_stats(QmigLink *link, QmigLinkStats *stats)
-{
-    (void)link;
-    *stats = (QmigLinkStats){ .wires = 1 };
-}
 
 /* ---- jobs ------------------------------------------------------------------------------- */
 
@@ -354,6 +204,117 @@ test_nobody_there(void)
     world_free(w);
 }
 
+/* ---- the dark can be ended ---------------------------------------------------------------- */
+
+static bool
+in_the_dark(QmigJob *job, GError **error)
+{
+    return !qmig_via_is_dark(job) ||
+           qmig_set_error(error, QMIG_ERROR_TIMEOUT, "no answer");
+}
+
+typedef struct {
+    QmigCancel *cancel;
+    const char *control;
+} Wish;
+
+static void *
+wish(void *data)
+{
+    Wish *w = data;
+
+    g_usleep(200000);
+    if (w->cancel != NULL) {
+        qmig_cancel_raise(w->cancel);
+    }
+    if (w->control != NULL) {
+        g_autoptr(QmigControlPeer) peer = qmig_control_open(w->control, NULL);
+        (void)!qmig_control_call(peer, "cancel", NULL, NULL, NULL);
+    }
+    g_usleep(500000);
+    g_atomic_int_set(&play.backlog_ms, 0);
+    return NULL;
+}
+
+/* Wait in the dark in @phase, until it is cancelled by @cancel, at --timeout, or at the control
+ * socket; it would be over by itself after 700 ms. */
+static bool
+wait_in(QmigPhase phase, QmigCancel *cancel, uint64_t timeout_ms, QmigJob **job,
+        GError **error)
+{
+    World *w = new_world();
+    g_autofree char *path = g_build_filename(w->dir, "control", NULL);
+    bool asked = cancel == NULL && timeout_ms == 0;
+    Wish data = { .cancel = cancel, .control = asked ? path : NULL };
+
+    world_start(w);
+    QmigJobOptions *options = new_options(w);
+    options->timeout_ms = timeout_ms;
+    options->control = true;
+    options->control_path = g_strdup(path);
+    *job = qmig_job_new(options, NULL, NULL, cancel);
+    (*job)->phase = phase;
+    (*job)->begin_us = qmig_now_us();
+    g_assert_true(qmig_steer_begin(*job, NULL) && qmig_via_begin(*job, NULL));
+    g_atomic_int_set(&play.backlog_ms, -1);
+    GThread *thread = g_thread_new("wish", wish, &data);
+    bool ok = qmig_via_despite_darkness(*job, in_the_dark, error);
+    /* It was still dark. */
+    g_assert_true(ok || g_atomic_int_get(&play.backlog_ms) < 0);
+    g_thread_join(thread);
+    world_end(w);
+    world_free(w);
+    return ok;
+}
+
+static void
+test_cancelled_in_the_dark(void)
+{
+    static const QmigPhase cancellable[] = { QMIG_PHASE_PREPARE, QMIG_PHASE_SWITCHOVER };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cancellable); i++) {
+        g_autoptr(QmigCancel) cancel = qmig_cancel_new();
+        g_autoptr(QmigJob) job = NULL;
+        g_autoptr(GError) error = NULL;
+
+        g_assert_false(wait_in(cancellable[i], cancel, 0, &job, &error));
+        g_assert_error(error, QMIG_ERROR, QMIG_ERROR_CANCELLED);
+        g_assert_true(job->cancelled);
+    }
+}
+
+static void
+test_asked_in_the_dark(void)
+{
+    g_autoptr(QmigJob) job = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(wait_in(QMIG_PHASE_STORAGE, NULL, 0, &job, &error));
+    g_assert_true(job->cancelled);
+}
+
+static void
+test_timeout_in_the_dark(void)
+{
+    g_autoptr(QmigJob) job = NULL;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_false(wait_in(QMIG_PHASE_PREPARE, NULL, 300, &job, &error));
+    g_assert_true(job->deadline_passed);
+    g_assert_nonnull(strstr(error->message, "--timeout"));
+}
+
+/* There is no way back: nobody can end it. */
+static void
+test_not_cancelled_later(void)
+{
+    g_autoptr(QmigCancel) cancel = qmig_cancel_new();
+    g_autoptr(QmigJob) job = NULL;
+
+    g_assert_true(wait_in(QMIG_PHASE_FINISH, cancel, 300, &job, NULL));
+    g_assert_false(job->cancelled || job->deadline_passed);
+}
+
 /* ---- without a job ------------------------------------------------------------------------ */
 
 static void
@@ -487,5 +448,9 @@ main(int argc, char **argv)
     g_test_add_func("/via/waits-in-the-dark", test_waits_in_the_dark);
     g_test_add_func("/via/given-up-is-a-deadline", test_given_up_is_a_deadline);
     g_test_add_func("/via/nobody-there", test_nobody_there);
+    g_test_add_func("/via/dark/cancelled", test_cancelled_in_the_dark);
+    g_test_add_func("/via/dark/asked", test_asked_in_the_dark);
+    g_test_add_func("/via/dark/timeout", test_timeout_in_the_dark);
+    g_test_add_func("/via/dark/not-cancelled-later", test_not_cancelled_later);
     return g_test_run();
 }
