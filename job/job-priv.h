@@ -50,6 +50,8 @@ struct QmigJob {
     bool migrate_sent;     /* the source was told to migrate */
     bool continue_sent;    /* out of pre-switchover */
     bool cont_sent;        /* the destination was told to run the guest */
+    bool cont_again;       /* whether it heard that is not known: its monitor was lost */
+    bool parts_are_done;   /* confirm: they have removed what is left */
     bool deadline_passed;  /* options->timeout_ms */
     bool mute_in_the_dark; /* it let a query wait while the tunnel was dark: later */
     bool source_hangs;     /* it let a query wait beyond all patience */

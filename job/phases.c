@@ -281,21 +281,6 @@ finish_enter(QmigJob *job, GError **error)
                (int)shut);
 }
 
-/* Once it was told to run the guest there is no way back: one answer that goes wrong is asked for
- * again, as long as the phase lasts. */
-static QmigStep
-forgive(QmigJob *job, GError *local, GError **error)
-{
-    if ((!job->cont_sent && !qmig_via_forgives(job, local)) ||
-        g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
-        g_propagate_error(error, local);
-        return QMIG_STEP_FAILED;
-    }
-    qmig_job_message(job, "%s", local->message);
-    g_error_free(local);
-    return QMIG_STEP_AGAIN;
-}
-
 static QmigStep
 fail(GError *local, GError **error)
 {
@@ -303,15 +288,84 @@ fail(GError *local, GError **error)
     return QMIG_STEP_FAILED;
 }
 
-/* It has closed. Through a tunnel that may have been the tunnel. */
+/* It has closed. Through a tunnel that may have been the tunnel: then what became of a `cont` is
+ * not known, and nobody may conclude from the events that it did nothing. */
 static QmigStep
 without_monitor(QmigJob *job, GError *local, GError **error)
 {
     if (!qmig_via_regain(job)) {
         return fail(local, error);
     }
+    job->cont_noted = job->cont_noted || job->cont_sent;
+    job->cont_again = job->cont_sent;
     g_error_free(local);
     return QMIG_STEP_AGAIN;
+}
+
+/* Once it was told to run the guest there is no way back: one answer that goes wrong is asked for
+ * again, as long as the phase lasts. */
+static QmigStep
+forgive(QmigJob *job, GError *local, GError **error)
+{
+    if (g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)) {
+        return without_monitor(job, local, error);
+    }
+    if (!job->cont_sent && !qmig_via_forgives(job, local)) {
+        return fail(local, error);
+    }
+    qmig_job_message(job, "%s", local->message);
+    g_error_free(local);
+    return QMIG_STEP_AGAIN;
+}
+
+/* It ran, and was stopped, or has stopped itself, while nobody saw it: not to be continued. */
+static bool
+has_run(const QmigJob *job, const char *state)
+{
+    return job->cont_again && (job->running_us != 0 || strcmp(state, "paused") != 0);
+}
+
+/* Only an answer that a lost tunnel has kept is asked for again. */
+static QmigStep
+after_cont(QmigJob *job, GError **error)
+{
+    GError *local = NULL;
+
+    if (qmig_side_dispatch(&job->destination, &local) &&
+        qmig_parts_after_cont(job, &local)) {
+        qmig_steps_note(job, "running", NULL);
+        return QMIG_STEP_NEXT;
+    }
+    return qmig_via_has_monitor(job) &&
+                   (g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED) ||
+                    g_error_matches(local, QMIG_ERROR, QMIG_ERROR_TIMEOUT))
+               ? forgive(job, local, error)
+               : fail(local, error);
+}
+
+/* Should this fail for the first time, the source still has all of the guest. */
+static QmigStep
+let_it_run(QmigJob *job, GError **error)
+{
+    GError *local = NULL;
+
+    if (!qmig_parts_before_cont(job, &local)) {
+        return g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)
+                   ? without_monitor(job, local, error)
+                   : fail(local, error);
+    }
+    if (!qmig_steps_put(job, "cont", error)) {
+        return QMIG_STEP_FAILED;
+    }
+    job->cont_sent = true;
+    job->cont_again = false;
+    if (qmig_qmp_cont(job->destination.qmp, &local)) {
+        return QMIG_STEP_AGAIN;
+    }
+    return qmig_via_forgives(job, local) ||
+                   g_error_matches(local, QMIG_ERROR, QMIG_ERROR_CLOSED)
+               ? forgive(job, local, error)
+               : fail(local, error);
 }
 
 /* The destination has loaded the guest: it leaves "inmigrate". Then it may run it. */
@@ -336,29 +390,13 @@ finish_tick(QmigJob *job, GError **error)
         return QMIG_STEP_AGAIN;
     }
     /* A guest in ACPI sleep "runs" when it sleeps there. */
-    if (!shall_run || running || strcmp(state, "suspended") == 0) {
+    if (!shall_run || running || strcmp(state, "suspended") == 0 || has_run(job, state)) {
         job->running_us = job->running_us != 0 ? job->running_us : qmig_now_us();
         g_free(job->destination.run_state);
         job->destination.run_state = g_steal_pointer(&state);
-        if (!qmig_side_dispatch(&job->destination, error) ||
-            !qmig_parts_after_cont(job, error)) {
-            return QMIG_STEP_FAILED;
-        }
-        qmig_steps_note(job, "running", NULL);
-        return QMIG_STEP_NEXT;
+        return after_cont(job, error);
     }
-    if (!job->cont_sent) {
-        /* Should this fail, the source still has all of the guest. */
-        if (!qmig_parts_before_cont(job, error) || !qmig_steps_put(job, "cont", error)) {
-            return QMIG_STEP_FAILED;
-        }
-        job->cont_sent = true;
-        if (!qmig_qmp_cont(job->destination.qmp, &local)) {
-            return qmig_via_forgives(job, local) ? forgive(job, local, error)
-                                                 : fail(local, error);
-        }
-    }
-    return QMIG_STEP_AGAIN;
+    return job->cont_sent && !job->cont_again ? QMIG_STEP_AGAIN : let_it_run(job, error);
 }
 
 /* Kept or not: the source's guest is never told to run again. */
@@ -389,16 +427,40 @@ let_source_go(QmigJob *job)
 static bool
 confirm_enter(QmigJob *job, GError **error)
 {
-    g_autoptr(GError) local = NULL;
-
+    (void)error;
     qmig_job_close_figures(job);
-    qmig_parts_done(job);
-    if (!qmig_side_restore(&job->destination, &local)) {
-        tell_trouble(job, local);
+    return true;
+}
+
+static bool
+restore_destination(QmigJob *job, GError **error)
+{
+    return qmig_side_restore(&job->destination, error);
+}
+
+static QmigStep
+confirm_tick(QmigJob *job, GError **error)
+{
+    g_autoptr(GError) trouble = NULL;
+    GError *local = NULL;
+
+    if (!qmig_side_dispatch(&job->destination, &local)) {
+        return without_monitor(job, local, error);
     }
+    if (qmig_via_has_monitor(job) && qmig_via_is_dark(job)) {
+        return QMIG_STEP_AGAIN;
+    }
+    if (!job->parts_are_done) {
+        job->parts_are_done = true;
+        qmig_parts_done(job);
+    }
+    bool restored = qmig_via_despite_darkness(job, restore_destination, &trouble);
     /* Its memory is all there is of a guest whose destination died at once. */
-    if (!qmig_side_dispatch(&job->destination, error)) {
-        return false;
+    if (!qmig_side_dispatch(&job->destination, &local)) {
+        return without_monitor(job, local, error);
+    }
+    if (!restored) {
+        tell_trouble(job, trouble);
     }
     let_source_go(job);
     if (job->proxy != NULL) {
@@ -412,7 +474,7 @@ confirm_enter(QmigJob *job, GError **error)
     if (job->watcher->progress != NULL) {
         job->watcher->progress(job->data, &job->model.now);
     }
-    return true;
+    return QMIG_STEP_NEXT;
 }
 
 static bool
@@ -442,5 +504,5 @@ const QmigPhaseRow qmig_phases[QMIG_N_PHASES] = {
                               qmig_postcopy_undo },
     [QMIG_PHASE_FINISH] = { "finish", finish_enter, finish_tick, qmig_job_roll_back,
                             .timeout_ms = FINISH_TIMEOUT_MS },
-    [QMIG_PHASE_CONFIRM] = { "confirm", confirm_enter },
+    [QMIG_PHASE_CONFIRM] = { "confirm", confirm_enter, confirm_tick },
 };

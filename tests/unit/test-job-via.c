@@ -204,6 +204,117 @@ test_nobody_there(void)
     world_free(w);
 }
 
+/* ---- the monitor is lost ----------------------------------------------------------------- */
+
+static World *
+run_and_lose(FaultKind kind, unsigned at, QmigOutcome *outcome, GError **error)
+{
+    World *w = new_world();
+
+    w->fault.kind = kind;
+    w->fault.side = DST;
+    w->fault.at = at;
+    world_start(w);
+    QmigJobOptions *options = new_options(w);
+    options->no_proof_of_life = false;
+    options->recover_ms = 5000;
+    g_autoptr(QmigJob) job = qmig_job_new(options, NULL, NULL, NULL);
+    *outcome = qmig_job_run(job, error);
+    g_clear_pointer(&job, qmig_job_free);
+    world_end(w);
+    return w;
+}
+
+/* The number of that side's command @name, the first or the last one; 0 = there is none. */
+static unsigned
+find_command(const World *w, int side, const char *name)
+{
+    g_auto(GStrv) lines = g_strsplit(w->log->str, "\n", -1);
+    g_autofree char *wanted = g_strdup_printf("%s %s", world_labels[side], name);
+    unsigned n = 0;
+
+    for (size_t i = 0; lines[i] != NULL; i++) {
+        n += g_str_has_prefix(lines[i], world_labels[side]);
+        if (strcmp(lines[i], wanted) == 0) {
+            return n;
+        }
+    }
+    return 0;
+}
+
+/* From the moment on when it is to run the guest, until all is put back: the monitor can be lost
+ * with each command. It is found again, and it goes on. */
+static void
+test_lost_monitor(gconstpointer data)
+{
+    FaultKind kind = (FaultKind)GPOINTER_TO_INT(data);
+    QmigOutcome outcome;
+    World *whole = run_and_lose(NO_FAULT, 0, &outcome, NULL);
+    unsigned first = find_command(whole, DST, "cont"), last = whole->n_commands[DST];
+
+    g_assert_cmpint(outcome, ==, QMIG_OUTCOME_DONE);
+    g_assert_cmpuint(first, >, 1);
+    g_assert_cmpuint(last, >, first + 4);
+    world_free(whole);
+    /* What comes before it is a count of its disks' requests. */
+    for (unsigned at = first - 1; at <= last; at++) {
+        g_autoptr(GError) error = NULL;
+        World *w = run_and_lose(kind, at, &outcome, &error);
+
+        if (outcome != QMIG_OUTCOME_DONE || !world_settings_are_as_before(w, DST)) {
+            g_error("closed at command %u: %d (%s)\n%s", at, (int)outcome,
+                    error != NULL ? error->message : "settings", w->log->str);
+        }
+        g_assert_true(w->fault.struck);
+        g_assert_cmpstr(w->run[DST], ==, "running");
+        g_assert_cmpstr(w->run[SRC], ==, "postmigrate");
+        g_assert_false(w->two_ran);
+        g_assert_false(world_saw(w, "source cont"));
+        world_free(w);
+    }
+}
+
+static void *
+light_confirm(void *data)
+{
+    World *w = data;
+
+    g_mutex_lock(&w->lock);
+    unsigned n = w->n_commands[DST];
+    g_mutex_unlock(&w->lock);
+    g_usleep(500000);
+    g_mutex_lock(&w->lock);
+    g_assert_cmpuint(w->n_commands[DST], ==, n);
+    g_mutex_unlock(&w->lock);
+    g_atomic_int_set(&play.backlog_ms, 0);
+    return NULL;
+}
+
+static void
+darken_confirm(void *data, QmigPhase phase)
+{
+    if (phase == QMIG_PHASE_CONFIRM) {
+        g_atomic_int_set(&play.backlog_ms, -1);
+        lamp = g_thread_new("lamp", light_confirm, data);
+    }
+}
+
+/* What nobody would hear is not said: the settings are put back when it is light. */
+static void
+test_confirms_after_the_dark(void)
+{
+    static const QmigJobWatcher confirm_watcher = { .phase = darken_confirm };
+    World *w = new_world();
+
+    world_start(w);
+    g_autoptr(QmigJob) job = qmig_job_new(new_options(w), &confirm_watcher, w, NULL);
+    g_assert_cmpint(qmig_job_run(job, NULL), ==, QMIG_OUTCOME_DONE);
+    g_thread_join(lamp);
+    world_end(w);
+    g_assert_true(world_settings_are_as_before(w, DST));
+    world_free(w);
+}
+
 /* ---- the dark can be ended ---------------------------------------------------------------- */
 
 static bool
@@ -448,7 +559,12 @@ main(int argc, char **argv)
     g_test_add_func("/via/waits-in-the-dark", test_waits_in_the_dark);
     g_test_add_func("/via/given-up-is-a-deadline", test_given_up_is_a_deadline);
     g_test_add_func("/via/nobody-there", test_nobody_there);
+    g_test_add_data_func("/via/lost-monitor/before", GINT_TO_POINTER(CLOSE_BEFORE),
+                         test_lost_monitor);
+    g_test_add_data_func("/via/lost-monitor/after", GINT_TO_POINTER(CLOSE_AFTER),
+                         test_lost_monitor);
     g_test_add_func("/via/dark/cancelled", test_cancelled_in_the_dark);
+    g_test_add_func("/via/dark/confirm", test_confirms_after_the_dark);
     g_test_add_func("/via/dark/asked", test_asked_in_the_dark);
     g_test_add_func("/via/dark/timeout", test_timeout_in_the_dark);
     g_test_add_func("/via/dark/not-cancelled-later", test_not_cancelled_later);

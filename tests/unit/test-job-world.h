@@ -28,6 +28,8 @@ typedef enum {
     HANG,        /* reads, and answers nothing but yank */
     KILL_BEFORE, /* world->victim is killed, and the command is not done */
     KILL_AFTER,  /* the same, after it is done, before it is answered */
+    CLOSE_BEFORE, /* the connection is closed, and the command is not done: it may come again */
+    CLOSE_AFTER, /* the same, after it is done, before it is answered */
 } FaultKind;
 
 typedef enum {
@@ -545,6 +547,15 @@ fake_reply(Fake *f, const char *key, const char *value, JsonObject *id)
 }
 
 static void
+fake_close(Fake *f)
+{
+    if (f->fd >= 0) {
+        close(f->fd);
+        f->fd = -1;
+    }
+}
+
+static void
 fake_command(Fake *f, JsonObject *request)
 {
     World *w = f->world;
@@ -573,6 +584,9 @@ fake_command(Fake *f, JsonObject *request)
         if (strcmp(command, "quit") == 0) {
             world_die(w, f->side);
         }
+    } else if (fault == CLOSE_BEFORE || fault == CLOSE_AFTER) {
+        value = fault == CLOSE_AFTER ? world_answer(w, f->side, command, args) : NULL;
+        fake_close(f);
     } else if (fault == ANSWER_NO) {
         fake_reply(f, "error", "{\"class\":\"GenericError\",\"desc\":\"no\"}", id);
     } else if (fault == ANSWER_ODD) {
@@ -591,15 +605,6 @@ fake_command(Fake *f, JsonObject *request)
 }
 
 static void
-fake_close(Fake *f)
-{
-    if (f->fd >= 0) {
-        close(f->fd);
-        f->fd = -1;
-    }
-}
-
-static void
 fake_read(Fake *f)
 {
     char buf[65536];
@@ -610,7 +615,7 @@ fake_read(Fake *f)
         fake_close(f);
         return;
     }
-    while (at < (size_t)n && f->world->alive[f->side]) {
+    while (at < (size_t)n && f->world->alive[f->side] && f->fd >= 0) {
         JsonObject *o = json_tokener_parse_ex(f->tokener, buf + at,
                                               (int)((size_t)n - at));
         at += json_tokener_get_parse_end(f->tokener);
