@@ -342,6 +342,15 @@ judge_completed(QmigJob *job)
     take_back(job);
 }
 
+/* In post-copy the destination was told to run it, and the source says that it failed: what it has
+ * is old, though it may let it run. */
+static bool
+has_gone_over(const QmigJob *job)
+{
+    return job->postcopy.asked && job->cont_noted && !is_reached(&job->destination) &&
+           qmig_status_is_final(job->source.migration);
+}
+
 /* The source is gone or silent in post-copy, where only both together have the guest. */
 static bool
 is_torn(QmigJob *job)
@@ -374,7 +383,8 @@ find_owner(QmigJob *job, JsonObject *records)
                              "reached: keep both QEMUs.");
     } else if (runs(destination)) {
         job->owner = QMIG_OWNER_DESTINATION;
-    } else if (is_reached(source) && source->migration == QMIG_STATUS_COMPLETED) {
+    } else if (is_reached(source) &&
+               (source->migration == QMIG_STATUS_COMPLETED || has_gone_over(job))) {
         judge_completed(job);
     } else {
         qmig_job_settle(job);
@@ -564,26 +574,64 @@ go_on(QmigJob *job, JsonObject *records, GError **error)
     }
 }
 
+/*
+ * @tunnel: (out) why there is none. A destination whose monitor it leads to is then like any that
+ * cannot be reached. Return: false when @tunnel is the user's to put right, or wish.
+ */
+static bool
+reach_destination(QmigJob *job, JsonObject *record, GError **tunnel)
+{
+    QmigSide *side = &job->destination;
+    bool has_tunnel = qmig_via_begin(job, tunnel);
+
+    if (!has_tunnel && (g_error_matches(*tunnel, QMIG_ERROR, QMIG_ERROR_CONFIG) ||
+                        g_error_matches(*tunnel, QMIG_ERROR, QMIG_ERROR_CANCELLED))) {
+        return false;
+    }
+    if (!has_tunnel && qmig_via_has_monitor(job)) {
+        lose(side);
+    } else {
+        reach(job, side, qmig_via_monitor(job), record);
+    }
+    side->is_local = side->is_local && !qmig_via_has_monitor(job);
+    return true;
+}
+
+static bool
+ask_both(QmigJob *job, GError **error)
+{
+    /* In this order: a source that runs after it said "completed" was continued. */
+    return ask_source(job, error) && ask_who_runs(&job->source, error) &&
+           ask_who_runs(&job->destination, error);
+}
+
 static QmigOutcome
 recover_job(QmigJob *job, JsonObject *records, GError **error)
 {
     JsonObject *begin = qmig_journal_last(records, "begin");
+    g_autoptr(GError) tunnel = NULL;
 
     reach(job, &job->source, job->options->source,
           qmig_json_get(begin, "source", json_type_object));
-    if (!qmig_via_begin(job, error)) {
+    if (!reach_destination(job, qmig_json_get(begin, "destination", json_type_object),
+                           &tunnel)) {
+        g_propagate_error(error, g_steal_pointer(&tunnel));
         return QMIG_OUTCOME_REFUSED;
     }
-    reach(job, &job->destination, qmig_via_monitor(job),
-          qmig_json_get(begin, "destination", json_type_object));
-    job->destination.is_local = job->destination.is_local && !qmig_via_has_monitor(job);
     qmig_progress_init(&job->model, qmig_now_us());
     job->begin_us = qmig_now_us();
-    /* In this order: a source that runs after it said "completed" was continued. */
-    return ask_source(job, error) && ask_who_runs(&job->source, error) &&
-                   ask_who_runs(&job->destination, error)
-               ? go_on(job, records, error)
-               : QMIG_OUTCOME_REFUSED;
+    if (!ask_both(job, error)) {
+        return QMIG_OUTCOME_REFUSED;
+    }
+    /* What is still on the source can only go that way. */
+    if (tunnel != NULL && is_in_postcopy(job) && !job->destination.dead) {
+        g_propagate_error(error, g_steal_pointer(&tunnel));
+        return QMIG_OUTCOME_REFUSED;
+    }
+    if (tunnel != NULL) {
+        qmig_job_message(job, "%s; it goes on without the tunnel", tunnel->message);
+    }
+    return go_on(job, records, error);
 }
 
 /* The far end listens elsewhere now. */

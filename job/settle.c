@@ -310,8 +310,11 @@ owner_without_source(QmigJob *job)
     }
     if (!destination_has_loaded(job)) {
         job->where = g_strdup(
-            "The source's QEMU is dead, and the destination has not got all "
-            "of the guest: its memory is lost.");
+            job->destination.unreachable
+                ? "The source's QEMU is dead, and the destination, which may have the "
+                  "guest, cannot be reached."
+                : "The source's QEMU is dead, and the destination has not got all "
+                  "of the guest: its memory is lost.");
         return QMIG_OWNER_UNCLEAR;
     }
     qmig_job_message(job,

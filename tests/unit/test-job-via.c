@@ -5,7 +5,9 @@
  */
 #include "job/control-client.h"
 #include "job/job-priv.h"
+#include "job/recover.h"
 #include "job/steer.h"
+#include "job/steps.h"
 #include "job/via.h"
 #include "test-job-tunnel.h"
 #include "test-job-world.h"
@@ -426,6 +428,99 @@ test_not_cancelled_later(void)
     g_assert_false(job->cancelled || job->deadline_passed);
 }
 
+/* ---- recovery ----------------------------------------------------------------------------- */
+
+static JsonObject *
+side_record(const World *w, int side)
+{
+    JsonObject *o = json_object_new_object();
+    g_autofree char *qmp = g_strdup_printf("unix:%s", w->paths[side]);
+
+    json_object_object_add(o, "qmp", json_object_new_string(qmp));
+    json_object_object_add(o, "name", json_object_new_string("guest"));
+    json_object_object_add(o, "uuid", json_object_new_string("0"));
+    json_object_object_add(o, "machine", json_object_new_string("pc-i440fx-7.2"));
+    json_object_object_add(o, "capabilities", world_copy(w->caps_before[side]));
+    json_object_object_add(o, "parameters", world_copy(w->params_before[side]));
+    return o;
+}
+
+static JsonObject *
+begin_record(const World *w, bool monitor)
+{
+    g_autoptr(QmigJobOptions) of_tunnel = new_options(w);
+    JsonObject *o = json_object_new_object(), *options = json_object_new_object();
+
+    json_object_object_add(options, "via", qmig_via_options_to_journal(of_tunnel));
+    json_object_object_add(options, "destination_via", json_object_new_boolean(monitor));
+    json_object_object_add(options, "direct", json_object_new_boolean(true));
+    json_object_object_add(o, "options", options);
+    json_object_object_add(o, "qmig", qmig_steps_process(getpid()));
+    json_object_object_add(o, "runs", json_object_new_boolean(true));
+    json_object_object_add(o, "source", side_record(w, SRC));
+    json_object_object_add(o, "destination", side_record(w, DST));
+    return o;
+}
+
+typedef struct {
+    bool direct;       /* the destination's monitor is not reached through the tunnel */
+    const char *steps; /* written after begin */
+    const char *status, *run; /* of the source */
+    const char *fence;
+    QmigOutcome outcome;
+    const char *source; /* its run state then */
+} Recovery;
+
+static void
+write_journal(const World *w, const char *path, const Recovery *r)
+{
+    g_auto(GStrv) steps = g_strsplit(r->steps, " ", -1);
+    g_autoptr(QmigJournal) journal = qmig_journal_create(path, NULL);
+
+    g_assert_nonnull(journal);
+    g_assert_true(
+        qmig_journal_append(journal, "begin", begin_record(w, !r->direct), NULL));
+    for (size_t i = 0; steps[i] != NULL; i++) {
+        g_assert_true(qmig_journal_append(journal, steps[i], NULL, NULL));
+    }
+}
+
+/* The far end of the tunnel is gone, and both QEMUs are alive. */
+static void
+test_recovers_without_tunnel(gconstpointer data)
+{
+    const Recovery *r = data;
+    World *w = new_world();
+    g_autofree char *path = g_build_filename(w->dir, "journal", NULL);
+    g_autoptr(GError) error = NULL;
+
+    play.refuses = true;
+    w->course = STAYS_ACTIVE;
+    w->survives = true;
+    world_start(w);
+    g_mutex_lock(&w->lock);
+    w->status[SRC] = r->status;
+    w->run[SRC] = r->run;
+    json_object_object_add(w->params[SRC], "downtime-limit", json_object_new_int(1));
+    write_journal(w, path, r);
+    g_mutex_unlock(&w->lock);
+    QmigOutcome outcome = qmig_recover(path, r->fence, NULL, NULL, NULL, NULL, NULL,
+                                       &error);
+    world_end(w);
+    if (outcome != r->outcome || strcmp(w->run[SRC], r->source) != 0) {
+        g_error("%s: %d (%s)\n%s", r->steps, (int)outcome, error->message, w->log->str);
+    }
+    g_assert_cmpuint(w->n_commands[DST] > 0, ==, r->direct);
+    g_assert_true(world_saw(w, "destination quit") == r->direct);
+    g_assert_false(world_saw(w, "destination cont"));
+    g_assert_true(world_settings_are_as_before(w, SRC) ==
+                  (outcome == QMIG_OUTCOME_FAILED));
+    g_assert_true((strstr(error->message, "tunnel: ") != NULL) ==
+                  (outcome == QMIG_OUTCOME_REFUSED));
+    g_unlink(path);
+    world_free(w);
+}
+
 /* ---- without a job ------------------------------------------------------------------------ */
 
 static void
@@ -547,6 +642,29 @@ test_journal(void)
     g_assert_true(qmig_via_options_from_journal(after, NULL, NULL));
 }
 
+/* clang-format off */
+static const struct {
+    const char *name;
+    Recovery recovery;
+} recoveries[] = {
+    { "undone", { false, "incoming migrate", "active", "running", NULL,
+                  QMIG_OUTCOME_FAILED, "running" } },
+    { "undone-with-its-own-monitor", { true, "incoming migrate", "active", "running", NULL,
+                                       QMIG_OUTCOME_FAILED, "running" } },
+    { "completed", { false, "incoming migrate", "completed", "postmigrate", NULL,
+                     QMIG_OUTCOME_UNCLEAR, "postmigrate" } },
+    { "completed-and-fenced", { false, "incoming migrate", "completed", "postmigrate", "true",
+                                QMIG_OUTCOME_FAILED, "running" } },
+    { "completed-and-told-to-run", { false, "incoming migrate cont", "completed",
+                                     "postmigrate", "true", QMIG_OUTCOME_UNCLEAR,
+                                     "postmigrate" } },
+    { "in-postcopy", { false, "incoming migrate hold postcopy cont", "postcopy-paused",
+                       "finish-migrate", "true", QMIG_OUTCOME_REFUSED, "finish-migrate" } },
+    { "failed-in-postcopy", { false, "incoming migrate hold postcopy cont", "failed",
+                              "paused", "true", QMIG_OUTCOME_UNCLEAR, "paused" } },
+};
+/* clang-format on */
+
 int
 main(int argc, char **argv)
 {
@@ -568,5 +686,9 @@ main(int argc, char **argv)
     g_test_add_func("/via/dark/asked", test_asked_in_the_dark);
     g_test_add_func("/via/dark/timeout", test_timeout_in_the_dark);
     g_test_add_func("/via/dark/not-cancelled-later", test_not_cancelled_later);
+    for (size_t i = 0; i < G_N_ELEMENTS(recoveries); i++) {
+        g_autofree char *name = g_strdup_printf("/via/recover/%s", recoveries[i].name);
+        g_test_add_data_func(name, &recoveries[i].recovery, test_recovers_without_tunnel);
+    }
     return g_test_run();
 }
