@@ -13,6 +13,7 @@ source's settings are as before where it keeps the guest.
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 
@@ -299,13 +300,16 @@ class Special:
 class Struck:
     """A migration to which something happens at a place: enter with the world, then judge()."""
 
-    def __init__(self, world, mode, place, *options):
+    def __init__(self, world, mode, place, *options, monitor=False):
         self.world, self.pair = world, world.pair
         self.pair.wait_ticking(self.pair.src)
         self.settings, self.witness = lib.settings(self.pair.src), Witness(self.pair)
         self.journal = os.path.join(self.pair.dir, "journal")
         where = PLACES[place]
-        self.gate = Gate(self.pair.dir, *lib.migrate_args(self.pair), *MODES[mode].options,
+        args = lib.migrate_args(self.pair)
+        if monitor:
+            args[2] = f"via:{args[2]}"
+        self.gate = Gate(self.pair.dir, *args, *MODES[mode].options,
                          *BANDWIDTH, *world.options(), "--keep-source",
                          f"--journal={self.journal}", *options,
                          *(["--recover-timeout=10s"] if MODES[mode].postcopy else []),
@@ -349,11 +353,12 @@ class Struck:
         return f"exit {done.code}, {self.pair.running()[0]}"
 
 
-def far_killed(mode, place, codes, again=True):
-    """A test: kill -9 of the far end; there is a new one at once, or none ever."""
+def far_killed(mode, place, codes, again=True, monitor=False):
+    """A test: kill -9 of the far end; there is a new one at once, or none ever. @monitor: the
+    destination's goes through it."""
     def test():
         with World(MODES[mode]) as world, \
-                Struck(world, mode, place, "--via-deadline=5s") as struck:
+                Struck(world, mode, place, "--via-deadline=5s", monitor=monitor) as struck:
             world.far.kill()
             if again:
                 world.far.again()
@@ -371,6 +376,34 @@ def near_killed(mode, place):
             more = [f"--via={world.via}"] if MODES[mode].postcopy else []
             return struck.judge(struck.recover(done, *more), (0, 3, 4, 5))
     return test
+
+
+def both_killed(place, monitor):
+    """A test: kill -9 of both ends; without a far end `qmig recover` undoes what it can."""
+    def test():
+        with World(MODES["plain"]) as world, \
+                Struck(world, "plain", place, monitor=monitor) as struck:
+            struck.gate.process.kill()
+            world.far.kill()
+            return struck.judge(struck.recover(struck.gate.finish(END_S)), (3,))
+    return test
+
+
+def cancelled_in_the_dark():
+    """Disks are connected in the dark, and somebody has waited for long enough."""
+    mode = "storage"
+    with World(MODES[mode]) as world, Struck(world, mode, "prepare") as struck:
+        world.link.black_hole()
+        struck.gate.release()
+        check(struck.gate.wait_event(lambda e: e.get("event") == "tunnel" and
+                                     e["state"] == "dark"), "it is dark")
+        struck.gate.process.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        done = struck.gate.finish(END_S)
+        took = time.monotonic() - begin
+        check(took < 60, f"it ends at once, not after {took:.0f} s")
+        world.link.mend()
+        return f"{struck.judge(done, (4,))}, after {took:.0f} s"
 
 
 def too_long(mode, place, codes, then=None, option="--via-deadline=3s"):
@@ -417,6 +450,11 @@ SPECIALS = [
           ("postcopy", "pages", (0,)), ("preempt", "pages", (0,)))),
     Special("plain, perform: far end killed for good",
             far_killed("plain", "perform", (3, 5), again=False)),
+    Special("plain, confirm: far end killed, with the monitor",
+            far_killed("plain", "confirm", (0,), monitor=True)),
+    *(Special(f"plain, perform: both ends killed{', with the monitor' if monitor else ''}",
+              both_killed("perform", monitor)) for monitor in (False, True)),
+    Special("storage, prepare: cancelled in the dark", cancelled_in_the_dark),
     *(Special(f"{mode}, {place}: near end killed", near_killed(mode, place))
       for mode, place in (("plain", "perform"), ("plain", "switchover"), ("plain", "handover"),
                           ("postcopy", "perform"), ("postcopy", "pages"))),
