@@ -486,6 +486,10 @@ linger(QmigJob *job, GError **error)
        proxy's connections only exist once it migrates, and end by themselves. */
     if (job->via->near != NULL) {
         qmig_link_fail(qmig_near_link(job->via->near), g_error_copy(wish));
+        if (qmig_via_has_monitor(job)) {
+            qmig_job_message(job, "destination: it cannot be reached while the tunnel is "
+                                  "dark: it is left as it is");
+        }
         if (!job->migrate_sent) {
             close_session(job->via);
         }
