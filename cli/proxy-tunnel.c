@@ -100,6 +100,7 @@ start_threads(const QmigAddress *destination)
         .sessions_max = this.limits.sessions,
         .wires_max = WIRES_MAX,
         .deadline_max_ms = this.deadline_ms,
+        .log = cli_proxy_log,
     };
     QmigGateConfig gate = {
         .listener = this.listener,

@@ -9,6 +9,7 @@
 #include "proxy/link/far.h"
 
 #include "proxy/link/allow.h"
+#include "proxy/link/far-log.h"
 #include "proxy/link/pump.h"
 #include "util/cond.h"
 #include "util/error.h"
@@ -75,6 +76,7 @@ struct QmigFar {
     bool leaving;
     uint64_t rate;
     QmigCancel *cancel;
+    QmigFarLog *log;
     GThread *reaper;
 };
 
@@ -155,9 +157,10 @@ pump_started(void *data)
 
 /* ---- connecting --------------------------------------------------------------------------- */
 
-/* QEMU may be about to listen. */
+/* For a migration QEMU may be about to listen. A monitor or a disk's server is there before anybody
+   asks for it: where it is not, its name is wrong, and whoever waits gives up sooner than we would. */
 static int
-connect_on(Session *s, const QmigAddress *address, GError **error)
+connect_on(Session *s, const QmigAddress *address, QmigStreamKind kind, GError **error)
 {
     QmigDeadline deadline = qmig_deadline_in_ms(CONNECT_MS);
 
@@ -167,7 +170,7 @@ connect_on(Session *s, const QmigAddress *address, GError **error)
         if (fd >= 0) {
             return fd;
         }
-        if (qmig_cancel_is_raised(s->cancel) ||
+        if (kind != QMIG_STREAM_MIGRATION || qmig_cancel_is_raised(s->cancel) ||
             qmig_now_us() + CONNECT_AGAIN_MS * 1000 >= deadline) {
             g_propagate_error(error, g_steal_pointer(&local));
             return -1;
@@ -205,6 +208,14 @@ pump_ended(void *data)
 static void
 turn_down(Carried *c, const GError *error)
 {
+    QmigLinkState state = qmig_link_state(c->session->link);
+
+    /* That the near end leaves it, or the session ends, is no refusal. */
+    if (!g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CANCELLED) &&
+        (state == QMIG_LINK_UP || state == QMIG_LINK_DARK)) {
+        qmig_far_log_refused(c->session->far->log, qmig_link_stream_open(c->stream)->kind,
+                             c->session->name, error);
+    }
     qmig_link_stream_reset(c->stream, error->message);
     qmig_link_stream_free(c->stream);
     pump_broke(c, error->message);
@@ -224,7 +235,7 @@ connect_stream(Carried *c, int *fd, GError **error)
         (is_migration && !open->urgent && !qmig_link_stream_wait(c->stream, error))) {
         return false;
     }
-    *fd = connect_on(s, address, error);
+    *fd = connect_on(s, address, open->kind, error);
     return *fd >= 0;
 }
 
@@ -648,6 +659,7 @@ reaper_thread(void *data)
         }
         pthread_mutex_unlock(&far->lock);
         g_ptr_array_set_size(old, 0);
+        qmig_far_log_flush(far->log);
         (void)!qmig_wait_fd(qmig_cancel_fd(far->cancel), POLLIN,
                             qmig_deadline_in_ms(1000), NULL, NULL);
     }
@@ -667,6 +679,7 @@ qmig_far_new(const QmigFarConfig *config)
     pthread_mutex_init(&far->lock, NULL);
     far->sessions = g_ptr_array_new_with_free_func(session_free);
     far->cancel = qmig_cancel_new();
+    far->log = qmig_far_log_new(config->log, config->data);
     far->reaper = g_thread_new("qmig-far-reaper", reaper_thread, far);
     return far;
 }
@@ -680,6 +693,7 @@ qmig_far_free(QmigFar *far)
     qmig_cancel_raise(far->cancel);
     g_thread_join(far->reaper);
     g_ptr_array_unref(far->sessions);
+    qmig_far_log_free(far->log);
     qmig_address_free((QmigAddress *)far->config.destination);
     g_strfreev((char **)far->config.allow);
     qmig_cancel_free(far->cancel);

@@ -21,6 +21,10 @@ typedef struct {
     unsigned wires_max;       /* connections of one session */
     uint32_t deadline_max_ms; /* a session without connection is kept no longer */
     QmigLinkCodec codec;      /* of what goes back */
+    /* (nullable) Writes a line, about a connection that was not made; false: it could not. By threads
+       of its own, one at a time; must not wait. */
+    bool (*log)(void *data, const char *line);
+    void *data; /* of log */
 } QmigFarConfig;
 
 QmigFar *qmig_far_new(const QmigFarConfig *config);

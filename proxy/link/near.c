@@ -75,6 +75,7 @@ struct QmigNear {
     GPtrArray *forwards;  /* Forward *; only added to */
     GPtrArray *carried;   /* Carried * */
     char *last_reason;    /* why a connection broke off, last (nullable) */
+    int64_t reason_us;    /* when that was */
     JsonObject
         *last_pack; /* what the pages of the last one that ended became (nullable) */
 };
@@ -112,10 +113,16 @@ static void
 pump_broke(void *data, const char *reason)
 {
     Carried *c = data;
+    char *text = g_strndup(reason, QMIG_LINK_REASON_MAX);
 
+    /* It may be the far end's word, and people will see it. */
+    for (char *p = text; *p != '\0'; p++) {
+        *p = g_ascii_isprint(*p) ? *p : '?';
+    }
     pthread_mutex_lock(&c->near->lock);
     g_free(c->near->last_reason);
-    c->near->last_reason = g_strdup(reason);
+    c->near->last_reason = text;
+    c->near->reason_us = qmig_now_us();
     pthread_mutex_unlock(&c->near->lock);
 }
 
@@ -655,6 +662,15 @@ qmig_near_backlog_ms(QmigNear *near)
         return UINT64_MAX;
     }
     return backlog * 1000 / (stats.goodput > 0 ? stats.goodput : GUESSED_RATE);
+}
+
+char *
+qmig_near_last_reason(QmigNear *near, int64_t since_us)
+{
+    pthread_mutex_lock(&near->lock);
+    char *reason = near->reason_us >= since_us ? g_strdup(near->last_reason) : NULL;
+    pthread_mutex_unlock(&near->lock);
+    return reason;
 }
 
 JsonObject *

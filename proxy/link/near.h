@@ -75,6 +75,15 @@ uint64_t qmig_near_backlog_ms(QmigNear *near);
 QmigLink *qmig_near_link(QmigNear *near);
 /* Of the session, with "pack" counters. (transfer full) */
 JsonObject *qmig_near_describe(QmigNear *near);
+/**
+ * qmig_near_last_reason() - why a connection broke off, the last that did
+ * @since_us: of qmig_now_us(): what came before is of no interest
+ *
+ * In the far end's words, where it was that end: it may not connect there, say, or nobody listens. The
+ * link itself may stand. Fit to be printed. Threads: any.
+ * Return: (transfer full) (nullable)
+ */
+char *qmig_near_last_reason(QmigNear *near, int64_t since_us);
 /* End the session in order. */
 bool qmig_near_close(QmigNear *near, QmigDeadline deadline);
 

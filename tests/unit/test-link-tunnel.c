@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Both ends of the tunnel in one process: connections in here, connections out there. */
+#include "proxy/link/far-log.h"
 #include "proxy/link/far.h"
 #include "proxy/link/near.h"
+#include "proxy/link/refusals.h"
 #include "util/error.h"
 #include "util/socket.h"
 
@@ -19,7 +21,20 @@ typedef struct {
     GThread *thread;
     gint last_fd; /* atomic; of the connection admitted last */
     gint closed;  /* atomic: nobody is let in */
+    GMutex lock;  /* guards log */
+    GString *log; /* what the far end wrote to it */
 } Door;
+
+static bool
+take_line(void *data, const char *line)
+{
+    Door *d = data;
+
+    g_mutex_lock(&d->lock);
+    g_string_append_printf(d->log, "%s\n", line);
+    g_mutex_unlock(&d->lock);
+    return true;
+}
 
 static void *
 door_thread(void *data)
@@ -74,13 +89,18 @@ world_up(World *w, uint32_t deadline_ms, unsigned sessions_max)
     g_autoptr(GError) error = NULL;
     g_autoptr(QmigAddress) here = NULL, any = qmig_address_parse("tcp:127.0.0.1:0", NULL);
 
+    static const char *const allow[] = { "unix:*/monitor", "unix:/nowhere/*",
+                                         "tcp:127.0.0.*:1", NULL };
+
     *w = (World){ .dir = g_dir_make_tmp("qmig-tunnel-XXXXXX", NULL) };
+    w->door.log = g_string_new(NULL);
     w->destination = address_in(w, "qemu");
     w->listener = qmig_socket_listen(w->destination, 16, NULL, &error);
     g_assert_no_error(error);
-    static const char *const allow[] = { "unix:/nowhere/*", "tcp:127.0.0.*:1", NULL };
     QmigFarConfig far = { .destination = w->destination,
                           .allow = allow,
+                          .log = take_line,
+                          .data = &w->door,
                           .sessions_max = sessions_max,
                           .wires_max = 4,
                           .deadline_max_ms = 60000,
@@ -112,6 +132,7 @@ world_down(World *w)
     qmig_cancel_raise(w->door.cancel);
     g_thread_join(w->door.thread);
     qmig_far_free(w->door.far);
+    g_string_free(w->door.log, TRUE);
     qmig_cancel_free(w->door.cancel);
     qmig_fd_clear(&w->door.listener);
     qmig_fd_clear(&w->listener);
@@ -480,6 +501,66 @@ test_no_destination(void)
     world_down(&w);
 }
 
+/* Ask for @name as a monitor. Return: (transfer full) why it broke off. */
+static char *
+ask_monitor(const World *w, const char *name)
+{
+    g_autofree char *entry = g_strdup_printf("to-%s", name);
+    g_autoptr(QmigAddress) here = address_in(w, entry), there = address_in(w, name);
+    int64_t begin = qmig_now_us();
+    char byte;
+
+    g_assert_true(
+        qmig_near_forward(w->near, QMIG_STREAM_CONTROL, here, there, NULL, NULL));
+    g_auto(QmigFd) in = qmig_socket_connect(here, qmig_deadline_in_ms(1000), NULL, NULL);
+    g_assert_cmpint(qmig_socket_read(in, &byte, 1, qmig_deadline_in_ms(4000), NULL, NULL),
+                    <=, 0);
+    /* Sooner than QMP would give up waiting for a greeting, and say why it thinks there is none. */
+    g_assert_cmpint(qmig_now_us() - begin, <, 4 * G_USEC_PER_SEC);
+    g_assert_null(qmig_near_last_reason(w->near, qmig_now_us() + G_USEC_PER_SEC));
+    char *reason = qmig_near_last_reason(w->near, begin);
+    g_assert_nonnull(reason);
+    return reason;
+}
+
+/* A monitor that may not be connected to, or is not there: both ends tell why, at once. */
+static void
+test_turned_down(void)
+{
+    World w;
+
+    world_up(&w, 60000, 4);
+    g_assert_null(qmig_near_last_reason(w.near, 0));
+    g_autofree char *not_allowed = ask_monitor(&w, "other");
+    g_assert_nonnull(strstr(not_allowed, "may not connect to unix:"));
+    g_autofree char *not_there = ask_monitor(&w, "monitor");
+    g_assert_nonnull(strstr(not_there, "/monitor: "));
+    g_mutex_lock(&w.door.lock);
+    g_assert_nonnull(strstr(w.door.log->str, "refused monitor of test: config: the far"));
+    g_assert_nonnull(strstr(w.door.log->str, "refused monitor of test: io: unix:"));
+    g_mutex_unlock(&w.door.lock);
+    world_down(&w);
+}
+
+/* Of a thousand that are turned down not every one is a line. */
+static void
+test_log_is_bounded(void)
+{
+    Door door = { .log = g_string_new(NULL) };
+    QmigFarLog *log = qmig_far_log_new(take_line, &door);
+    g_autoptr(GError) why = g_error_new(QMIG_ERROR, QMIG_ERROR_CONFIG, "no");
+
+    for (int i = 0; i < 1000; i++) {
+        qmig_far_log_refused(log, QMIG_STREAM_DISK, "", why);
+    }
+    g_auto(GStrv) lines = g_strsplit(door.log->str, "\n", -1);
+    g_assert_cmpuint(g_strv_length(lines), <=, 2 * QMIG_REFUSALS_LINES);
+    g_assert_cmpstr(lines[0], ==, "refused disk of a nameless session: config: no");
+    qmig_far_log_free(log);
+    g_assert_nonnull(strstr(door.log->str, " config; the last from disk of a nameless"));
+    g_string_free(door.log, TRUE);
+}
+
 /* A near end that died comes again: nobody waits for the deadline of its old session. */
 static void
 test_replaced(void)
@@ -699,6 +780,8 @@ main(int argc, char **argv)
     g_test_add_func("/link/tunnel/reset", test_reset);
     g_test_add_func("/link/tunnel/dark", test_dark);
     g_test_add_func("/link/tunnel/no-destination", test_no_destination);
+    g_test_add_func("/link/tunnel/turned-down", test_turned_down);
+    g_test_add_func("/link/tunnel/log-is-bounded", test_log_is_bounded);
     g_test_add_func("/link/tunnel/replaced", test_replaced);
     g_test_add_func("/link/tunnel/given-up", test_given_up);
     g_test_add_func("/link/tunnel/inside", test_inside);
