@@ -84,6 +84,7 @@ struct QmigJob {
         guest_seen_us; /* arrival of the STOP or RESUME guest_runs was last taken from */
 
     int64_t begin_us, perform_us, running_us; /* qmig_now_us(); 0 = not reached */
+    int64_t phase_us;                         /* when this phase began */
     int64_t proxy_failed_us;                  /* when that was noticed; 0 = it has not */
     QmigMigrationInfo info;                   /* the source's last */
     QmigProgressModel model;

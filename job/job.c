@@ -464,6 +464,7 @@ qmig_job_run_from(QmigJob *job, QmigPhase first, GError **error)
         g_autoptr(GError) local = NULL;
 
         job->phase = (QmigPhase)phase;
+        job->phase_us = qmig_now_us();
         bool has_begun = phase > (int)first || qmig_steer_begin(job, &local);
         job->watcher->phase(job->data, job->phase);
         if (has_begun && run_phase(job, &qmig_phases[phase], &local)) {

@@ -239,27 +239,6 @@ qmig_via_look(QmigJob *job)
     tell_event(job);
 }
 
-void
-qmig_via_explain(QmigJob *job, GError *error)
-{
-    g_autoptr(GError) why = NULL;
-
-    if (job->via == NULL || job->via->near == NULL ||
-        qmig_via_state(job->via) != QMIG_LINK_FAILED) {
-        return;
-    }
-    qmig_via_look(job);
-    why = qmig_link_error(qmig_near_link(job->via->near));
-    if (why == NULL || strstr(error->message, why->message) != NULL) {
-        return;
-    }
-    g_autofree char *before = error->message;
-    error->message = g_strdup_printf("%s; tunnel: %s", before, why->message);
-    /* Else somebody ended it: the far end was restarted, say. */
-    job->deadline_passed = job->deadline_passed ||
-                           g_error_matches(why, QMIG_ERROR, QMIG_ERROR_TIMEOUT);
-}
-
 /* ---- a session ------------------------------------------------------------------------------ */
 
 /* What a person can do about it. */

@@ -111,7 +111,8 @@ bool qmig_via_despite_darkness(QmigJob *job, bool (*step)(QmigJob *job, GError *
  * be. Return: false when it is no use (any more): then it counts as closed.
  */
 bool qmig_via_regain(QmigJob *job);
-/* The job fails: was it the tunnel? Adds that to @error, and makes it a deadline's. */
+/* The job fails: was it the tunnel, or a connection that the far end would not make? Adds that to
+   @error, and makes it a deadline's where it was one. */
 void qmig_via_explain(QmigJob *job, GError *error);
 /* Set a new limit of bytes/s on the wire. */
 void qmig_via_set_rate(QmigJob *job, uint64_t rate);

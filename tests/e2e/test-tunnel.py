@@ -45,11 +45,12 @@ def make_pki():
 class Far:
     """The far end, while a test runs."""
 
-    def __init__(self, *options, prefix=(), host="127.0.0.1"):
+    def __init__(self, *options, prefix=(), host="127.0.0.1", allow=("unix:*", "tcp:*")):
         if "--tunnel" not in lib.run("proxy", "--help").out:
             raise lib.Skip("this qmig has no `qmig proxy --tunnel`")
-        self.process = lib.start("proxy", f"--tunnel=tcp:{host}:0", "--allow=unix:*",
-                                 "--allow=tcp:*", *options, prefix=list(prefix))
+        self.process = lib.start("proxy", f"--tunnel=tcp:{host}:0",
+                                 *(f"--allow={where}" for where in allow), *options,
+                                 prefix=list(prefix))
         self.said = ""
         self.at = self.await_address()
 
@@ -73,7 +74,7 @@ class Far:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
         try:
-            self.process.communicate(timeout=20)
+            self.said += self.process.communicate(timeout=20)[1]
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.communicate()
@@ -171,6 +172,24 @@ def refused(at, *options, wanted):
             check(wanted in done.err, f"it says \"{wanted}\": {done.err}")
             if FULL:
                 moved(p, far, *secret())
+    return test
+
+
+def turned_down(code, wanted, allow=None, mistyped=""):
+    """The far end will not connect there: both ends say why, and the guest stays."""
+    def test():
+        with pair() as p:
+            p.wait_ticking(p.src)
+            before = lib.settings(p.src)
+            args = monitor_through(p)
+            args[2] += mistyped
+            allowed = (allow or "unix:*").replace("MONITOR", str(p.dst.qmp))
+            with Far(*CERTIFICATES, allow=(allowed,)) as far:
+                done = lib.run(*args, f"--via={far.at}", *secret(), timeout=60)
+            lib.stayed_whole(p, done, code, before)
+            check(re.search(f"; tunnel: {wanted}", done.err), f"it says \"{wanted}\": {done.err}")
+            check(re.search(f"refused \\w+ of .*: {wanted}", far.said),
+                  f"so does the far end: {far.said}")
     return test
 
 
@@ -314,6 +333,12 @@ TESTS = [
      refused(None, *secret(OTHER), wanted="tunnel:")),
     ("another name is told before anything is touched",
      refused(None, *secret(), "--via-tls-destination=near.example", wanted="near.example")),
+    ("a monitor that is not allowed is told",
+     turned_down(2, "the far end may not connect to unix:", allow="unix:/elsewhere/*")),
+    ("a monitor that is not there is told",
+     turned_down(2, "unix:.*: No such file", mistyped=".not")),
+    ("a socket of the migration's that is not allowed is told",
+     turned_down(3, "the far end may not connect to unix:", allow="unix:MONITOR")),
     ("dark for seconds, and it goes on", darkness),
     ("dark, as a terminal shows it", told_to_people),
     ("dark for too long: exit 5", given_up),

@@ -14,6 +14,8 @@ static struct {
     gint n_new, n_forwards, n_closed, critical;
     bool refuses;
     uint64_t rate;
+    const char *reason; /* (nullable) why a connection broke off */
+    int64_t reason_us;
 } play;
 
 QmigNear *
@@ -98,6 +100,13 @@ qmig_near_describe(QmigNear *near)
 {
     (void)near;
     return json_object_new_object();
+}
+
+char *
+qmig_near_last_reason(QmigNear *near, int64_t since_us)
+{
+    (void)near;
+    return play.reason_us >= since_us ? g_strdup(play.reason) : NULL;
 }
 
 bool

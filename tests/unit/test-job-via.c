@@ -188,6 +188,49 @@ test_given_up_is_a_deadline(void)
     world_free(w);
 }
 
+static void
+turn_down(World *w, int n)
+{
+    if (n == 2) {
+        play.reason_us = qmig_now_us();
+        g_mutex_lock(&w->lock);
+        w->course = FAILS;
+        g_mutex_unlock(&w->lock);
+    }
+}
+
+/* The link stands, and the far end would not connect: why is told; what was before is not. */
+static void
+check_turned_down(const char *reason, int64_t reason_us, bool is_told)
+{
+    World *w = new_world();
+    Watch watch = { .world = w,
+                    .limits = g_array_new(FALSE, FALSE, sizeof(int64_t)),
+                    .tick = reason_us == 0 ? turn_down : NULL };
+    g_autoptr(GError) error = NULL;
+
+    w->course = reason_us == 0 ? COMPLETES : FAILS;
+    play.reason = reason;
+    play.reason_us = reason_us;
+    g_assert_cmpint(run(w, &watch, &error), ==, QMIG_OUTCOME_FAILED);
+    const char *told = strstr(error->message, reason);
+    g_assert_cmpint(told != NULL, ==, is_told);
+    g_assert_true(told == NULL || strstr(told + 1, reason) == NULL);
+    g_assert_cmpint(strstr(error->message, "; tunnel: ") != NULL, ==,
+                    is_told && strcmp(reason, "migration failed") != 0);
+    g_array_unref(watch.limits);
+    world_free(w);
+}
+
+static void
+test_turned_down(void)
+{
+    check_turned_down("the far end may not connect there", 0, true);
+    check_turned_down("the far end may not connect there", qmig_now_us(), false);
+    /* It has been said. */
+    check_turned_down("migration failed", 0, true);
+}
+
 /* Nobody is there: nothing was touched, and what to do is said. */
 static void
 test_nobody_there(void)
@@ -676,6 +719,7 @@ main(int argc, char **argv)
     g_test_add_func("/via/holds-the-source", test_holds_the_source);
     g_test_add_func("/via/waits-in-the-dark", test_waits_in_the_dark);
     g_test_add_func("/via/given-up-is-a-deadline", test_given_up_is_a_deadline);
+    g_test_add_func("/via/turned-down", test_turned_down);
     g_test_add_func("/via/nobody-there", test_nobody_there);
     g_test_add_data_func("/via/lost-monitor/before", GINT_TO_POINTER(CLOSE_BEFORE),
                          test_lost_monitor);
