@@ -460,7 +460,10 @@ static const CliOption table[] = {
       .text =
           "A link that goes down at the switchover finds the guest stopped on the source, "
           "and not yet running on the destination. After this time it goes on on the "
-          "source (exit code 5), even if B<--via-deadline> would wait longer. Without "
+          "source (exit code 5), even if B<--via-deadline> would wait longer. A source "
+          "that writes its last state without waiting before cannot be asked then: that "
+          "it stands still is noticed when an answer is late, after ten seconds and "
+          "thrice its downtime limit. Without "
           "effect in post-copy, which has no way back. Default: no sooner." },
     { "via-tls-dir", CLI_FILE, CLI_GROUP_TUNNEL, .arg = "DIR",
       .field = CLI_FIELD(via_tls_dir), .needs = "via", .excludes = "via-insecure",

@@ -84,6 +84,8 @@ qmig_job_observe(QmigJob *job, GError **error)
     QmigMigrationInfo info;
 
     if (job->mute_in_the_dark && qmig_via_is_dark(job)) {
+        /* What came while it was waited for in vain: nothing new comes that would tell of it. */
+        (void)!qmig_side_dispatch(&job->source, NULL);
         tell_progress(job);
         return true;
     }

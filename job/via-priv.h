@@ -21,7 +21,7 @@ struct QmigVia {
     QmigLinkState ended;   /* how the last one has */
 
     QmigLinkState told;  /* the state as people know it */
-    int64_t broken_us;   /* when it went dark; 0 = it is not */
+    int64_t broken_us;   /* about when it went dark; 0 = it is not */
     int64_t looked_us;   /* the last look */
     int64_t still_us;    /* since when the guest stands still in the dark; 0 = no */
     int64_t dark_us;     /* sum of dark times, up to the last look */

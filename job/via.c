@@ -121,12 +121,25 @@ far_text(const QmigVia *via)
     return qmig_address_to_string(via->settings.far->pdata[0]);
 }
 
-/* Has the source stopped its guest, and nobody been told to run it over there? */
+/* Has the source itself stopped the guest, for its last state? By its events, as of late. */
+static bool
+source_has_stopped(const QmigJob *job)
+{
+    return job->guest_runs && !job->source_held &&
+           job->source.stopped_us > job->source.resumed_us;
+}
+
+/*
+ * Has the source stopped its guest, and nobody been told to run it over there? One that was not to
+ * wait before its last state writes that without letting itself be asked: the phase is perform still.
+ */
 static bool
 stands_still(const QmigJob *job)
 {
     return job->via->near != NULL && !job->postcopy.asked &&
-           job->phase == QMIG_PHASE_SWITCHOVER;
+           (job->phase == QMIG_PHASE_SWITCHOVER ||
+            (job->phase == QMIG_PHASE_PERFORM && job->mute_in_the_dark &&
+             source_has_stopped(job)));
 }
 
 static void
@@ -172,12 +185,17 @@ judge_standstill(QmigJob *job)
     QmigVia *via = job->via;
     GError *error = NULL;
 
+    /* What people know may be old: the source was asked for long, say. */
     if (!stands_still(job) || via->told != QMIG_LINK_DARK ||
-        via->settings.standstill_ms == 0) {
+        qmig_via_state(via) != QMIG_LINK_DARK || via->settings.standstill_ms == 0) {
         via->still_us = 0;
         return;
     }
-    via->still_us = via->still_us != 0 ? via->still_us : qmig_now_us();
+    if (via->still_us == 0) {
+        via->still_us = source_has_stopped(job)
+                            ? MAX(via->broken_us, job->source.stopped_us)
+                            : qmig_now_us();
+    }
     if (qmig_now_us() - via->still_us < (int64_t)via->settings.standstill_ms * 1000) {
         return;
     }
@@ -219,6 +237,8 @@ qmig_via_look(QmigJob *job)
     via->dark_us += was_dark ? now - via->looked_us : 0;
     via->looked_us = now;
     qmig_via_stats(via, &stats);
+    /* A source that was asked meanwhile may have kept us from looking for long. */
+    int64_t unseen_us = (int64_t)(stats.dark_ms - via->counted_ms) * 1000;
     via->counted_ms = stats.dark_ms;
     tell_far_end(job);
     judge_standstill(job);
@@ -230,7 +250,7 @@ qmig_via_look(QmigJob *job)
     via->told = state;
     via->broken_us = state != QMIG_LINK_DARK ? 0
                      : via->broken_us != 0   ? via->broken_us
-                                             : now;
+                                             : now - unseen_us;
     if (state == QMIG_LINK_DARK) {
         tell_dark(job);
     } else if (state == QMIG_LINK_UP && before == QMIG_LINK_DARK) {

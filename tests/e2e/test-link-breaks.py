@@ -420,6 +420,34 @@ def too_long(mode, place, codes, then=None, option="--via-deadline=3s"):
     return test
 
 
+def await_stop(side, timeout=40):
+    """Until its QEMU has told the witness that it stopped the guest."""
+    end = time.monotonic() + timeout
+    while not any(event["event"] == "STOP" for event in tuple(side.events)):
+        check(time.monotonic() < end, "the source comes to its last state")
+        time.sleep(0.01)
+
+
+def still_unasked():
+    """
+    Nobody had told the source to wait before its last state: it hangs in writing that, and cannot be
+    asked. Much of it is left when the link breaks: more than the tunnel holds. Only where an answer
+    slipped through before is the phase switchover already.
+    """
+    with World(MODES["plain"]) as world, \
+            Struck(world, "plain", "perform", "--via-standstill=2s", "--downtime=2s",
+                   "--via-bandwidth=6MiB/s") as struck:
+        await_stop(world.pair.src)
+        world.link.black_hole()
+        begin = time.monotonic()
+        done = struck.gate.finish(END_S)
+        took = time.monotonic() - begin
+        check("the guest stood still for 2" in done.err, f"it says why: {done.err}")
+        check(took < 60, f"it waits no longer than for an answer of the source: {took:.0f} s")
+        world.link.mend()
+        return struck.judge(done, (5,)) + f" after {took:.0f} s"
+
+
 def resumed(struck, done):
     """Post-copy stands still on both sides: it is taken up again."""
     check(done.code == 6, f"exit 6, paused; got {done.code}: {done.err}")
@@ -462,6 +490,7 @@ SPECIALS = [
     Special("plain, switchover: too long", too_long("plain", "switchover", (3, 5))),
     Special("plain, switchover: stands still too long",
             too_long("plain", "switchover", (5,), option="--via-standstill=2s")),
+    Special("plain, perform: stands still too long, unasked", still_unasked),
     Special("postcopy, pages: too long", too_long("postcopy", "pages", (0,), resumed)),
 ]
 
@@ -500,7 +529,8 @@ CABLED = {"7.2": [("plain", "second pass", "black hole", 3)]}
 BY_QMP = {"7.2": [("multifd zstd", 0.5, "black hole", 2)],
           "11.1": [("multifd zlib", 0.3, "one connection", 2), ("postcopy", 0.9, "slow", 2)]}
 SPECIAL = {"7.2": ("without the tunnel, perform: cut 1 s, cable",
-                   "plain, perform: far end killed", "postcopy, by QMP: near end killed"),
+                   "plain, perform: far end killed", "postcopy, by QMP: near end killed",
+                   "plain, perform: stands still too long, unasked"),
            "11.1": ("plain, switchover: stands still too long", "plain, perform: near end killed",
                     "postcopy, by QMP: far end killed")}
 

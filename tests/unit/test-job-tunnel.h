@@ -16,6 +16,10 @@ static struct {
     uint64_t rate;
     const char *reason; /* (nullable) why a connection broke off */
     int64_t reason_us;
+    uint64_t standstill_ms;
+    char *why;                    /* it has given up */
+    void (*given_up)(void *data); /* (nullable) called then */
+    void *data;
 } play;
 
 QmigNear *
@@ -132,7 +136,8 @@ qmig_link_error(QmigLink *link)
 {
     (void)link;
     return g_atomic_int_get(&play.failed)
-               ? g_error_new(QMIG_ERROR, QMIG_ERROR_TIMEOUT, "no connection for 120 s")
+               ? g_error_new(QMIG_ERROR, QMIG_ERROR_TIMEOUT, "%s",
+                             play.why != NULL ? play.why : "no connection for 120 s")
                : NULL;
 }
 
@@ -140,8 +145,13 @@ void
 qmig_link_fail(QmigLink *link, GError *error)
 {
     (void)link;
+    g_free(play.why);
+    play.why = g_strdup(error->message);
     g_error_free(error);
     g_atomic_int_set(&play.failed, 1);
+    if (play.given_up != NULL) {
+        play.given_up(play.data);
+    }
 }
 
 void

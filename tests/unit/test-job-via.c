@@ -37,6 +37,7 @@ new_options(const World *w)
     options->keep_source = true;
     options->no_proof_of_life = true;
     options->patience_ms = 300;
+    options->via_standstill_ms = play.standstill_ms;
     return options;
 }
 
@@ -186,6 +187,92 @@ test_given_up_is_a_deadline(void)
     g_assert_true(world_settings_are_as_before(w, SRC));
     g_array_unref(watch.limits);
     world_free(w);
+}
+
+static void
+wake_source(void *world)
+{
+    World *w = world;
+
+    g_mutex_lock(&w->lock);
+    w->hangs[SRC] = false;
+    world_fail(w, "failed");
+    g_mutex_unlock(&w->lock);
+}
+
+/* The link goes dark, and the source hangs in a write; @stops: of its guest's last state. */
+static void
+hang(World *w, bool stops)
+{
+    g_atomic_int_set(&play.backlog_ms, -1);
+    g_mutex_lock(&w->lock);
+    if (stops) {
+        world_set_run(w, SRC, "finish-migrate");
+        fake_event(&w->fakes[SRC], "STOP", "{}");
+    }
+    w->hangs[SRC] = true;
+    play.given_up = wake_source;
+    play.data = w;
+    g_mutex_unlock(&w->lock);
+}
+
+/* In time the tunnel gives up by itself. */
+static void
+give_up_at(int n, int last)
+{
+    if (n == last) {
+        GError *error = g_error_new(QMIG_ERROR, QMIG_ERROR_TIMEOUT, "no connection");
+        qmig_link_fail(NULL, error);
+    }
+}
+
+static void
+hang_stopped(World *w, int n)
+{
+    if (n == 2) {
+        hang(w, true);
+    }
+    give_up_at(n, 40);
+}
+
+static void
+hang_running(World *w, int n)
+{
+    if (n == 2) {
+        hang(w, false);
+    }
+    give_up_at(n, 40);
+}
+
+static void
+check_standstill(void (*tick)(World *w, int n), const char *why)
+{
+    World *w = new_world();
+    Watch watch = { .world = w,
+                    .limits = g_array_new(FALSE, FALSE, sizeof(int64_t)),
+                    .tick = tick };
+    g_autoptr(GError) error = NULL;
+
+    w->course = STAYS_ACTIVE;
+    play.standstill_ms = 1000;
+    /* The limit is low already: nothing more is to be set. */
+    g_atomic_int_set(&play.backlog_ms, 2000);
+    g_assert_cmpint(run(w, &watch, &error), ==, QMIG_OUTCOME_DEADLINE);
+    g_assert_nonnull(strstr(error->message, why));
+    g_assert_cmpstr(w->run[SRC], ==, "running");
+    g_assert_true(world_settings_are_as_before(w, SRC));
+    g_free(play.why);
+    g_array_unref(watch.limits);
+    world_free(w);
+}
+
+/* A source that nobody told to wait stops its guest within perform, and cannot be asked in the dark. A
+ * guest that runs has time. */
+static void
+test_stands_still_in_perform(void)
+{
+    check_standstill(hang_stopped, "tunnel: the guest stood still for 1");
+    check_standstill(hang_running, "tunnel: no connection");
 }
 
 static void
@@ -719,6 +806,7 @@ main(int argc, char **argv)
     g_test_add_func("/via/holds-the-source", test_holds_the_source);
     g_test_add_func("/via/waits-in-the-dark", test_waits_in_the_dark);
     g_test_add_func("/via/given-up-is-a-deadline", test_given_up_is_a_deadline);
+    g_test_add_func("/via/stands-still-in-perform", test_stands_still_in_perform);
     g_test_add_func("/via/turned-down", test_turned_down);
     g_test_add_func("/via/nobody-there", test_nobody_there);
     g_test_add_data_func("/via/lost-monitor/before", GINT_TO_POINTER(CLOSE_BEFORE),
