@@ -40,7 +40,6 @@ static struct {
     char *private_dir;           /* of the socket between the two, if any */
     CliProxyLimits limits;
     uint32_t deadline_ms;
-    bool was_used;    /* a migration has begun to pass */
     bool is_stopping; /* a signal has come, but what was taken must arrive */
 } this;
 
@@ -215,27 +214,16 @@ tell_status(void)
     }
 }
 
-/* Is a migration through? Streams came, and all of them have ended. */
-static bool
-is_through(void)
-{
-    g_autoptr(JsonObject) session = qmig_near_describe(this.near);
-    JsonObject *streams = qmig_json_get(session, "streams", json_type_array);
-    size_t n = streams != NULL ? json_object_array_length(streams) : 0;
-
-    this.was_used = this.was_used || n > 0;
-    return this.was_used && n == 0;
-}
-
-/* The same, and all of it arrived: a session that fails after that was not needed any more (the far
- * end was told to end, and waited for just this). */
+/* All that came has ended in order, and all of it arrived: a session that fails after that was not
+ * needed any more (the far end was told to end, and waited for just this). */
 static bool
 has_arrived(void)
 {
     g_autoptr(JsonObject) session = qmig_near_describe(this.near);
+    g_autofree char *reason = qmig_near_break(this.near);
 
-    return is_through() && qmig_json_int(session, "unconsumed", 0) == 0 &&
-           qmig_json_string(session, "last_break") == NULL;
+    return qmig_near_is_through(this.near) && reason == NULL &&
+           qmig_json_int(session, "unconsumed", 0) == 0;
 }
 
 /*
@@ -252,8 +240,28 @@ must_deliver(void)
 
 typedef enum { RUNS, THROUGH, BROKEN, STOPPED } Fate;
 
+/* Without plugins, which know better: whether all connections have ended, and how. */
 static Fate
-take_signal(int signals)
+look_at_connections(GError **error)
+{
+    g_autofree char *reason = NULL;
+
+    if (this.proxy != NULL || !qmig_near_is_through(this.near)) {
+        return RUNS;
+    }
+    reason = qmig_near_break(this.near);
+    if (reason == NULL) {
+        return THROUGH;
+    }
+    qmig_set_error(error, QMIG_ERROR_CLOSED,
+                   "a connection of the migration broke off: %s; query-migrate in the "
+                   "source says what became of it",
+                   reason);
+    return BROKEN;
+}
+
+static Fate
+take_signal(int signals, GError **error)
 {
     struct signalfd_siginfo info;
 
@@ -264,8 +272,9 @@ take_signal(int signals)
         take_limits();
         return RUNS;
     }
-    if (this.proxy == NULL && is_through()) {
-        return THROUGH;
+    Fate fate = look_at_connections(error);
+    if (fate != RUNS) {
+        return fate;
     }
     if (this.is_stopping || !must_deliver()) {
         return STOPPED;
@@ -293,7 +302,7 @@ look(int signals, GError **error)
     tell_status();
     poll(fds, G_N_ELEMENTS(fds), LOOK_MS);
     if (fds[0].revents != 0) {
-        fate = take_signal(signals);
+        fate = take_signal(signals, error);
     }
     if (fate != RUNS) {
         return fate;
@@ -311,8 +320,9 @@ look(int signals, GError **error)
         g_propagate_error(error, qmig_link_error(qmig_near_link(this.near)));
         return BROKEN;
     }
-    if (this.proxy == NULL && is_through()) {
-        return THROUGH;
+    fate = look_at_connections(error);
+    if (fate != RUNS) {
+        return fate;
     }
     return this.is_stopping && !must_deliver() ? STOPPED : RUNS;
 }
@@ -334,7 +344,7 @@ deliver(int signals, GError **error)
             g_propagate_error(error, qmig_link_error(qmig_near_link(this.near)));
             return BROKEN;
         }
-        if (take_signal(signals) == STOPPED) {
+        if (take_signal(signals, NULL) == STOPPED) {
             return STOPPED;
         }
         if (qmig_now_us() >= deadline) {

@@ -74,7 +74,10 @@ struct QmigNear {
     pthread_mutex_t lock; /* guards what follows; never held across a wait */
     GPtrArray *forwards;  /* Forward *; only added to */
     GPtrArray *carried;   /* Carried * */
-    char *last_reason;    /* why a connection broke off, last (nullable) */
+    unsigned n_taken;     /* connections that came */
+    unsigned n_live;      /* and have not ended */
+    char *first_reason;   /* why a connection broke off, first (nullable) */
+    char *last_reason;    /* and last (nullable) */
     int64_t reason_us;    /* when that was */
     JsonObject
         *last_pack; /* what the pages of the last one that ended became (nullable) */
@@ -109,21 +112,40 @@ carried_free(void *data)
 
 /* ---- connections -------------------------------------------------------------------------- */
 
+/* @broke: a connection does; else it goes on, with less. */
 static void
-pump_broke(void *data, const char *reason)
+note_reason(QmigNear *near, const char *reason, bool broke)
 {
-    Carried *c = data;
     char *text = g_strndup(reason, QMIG_LINK_REASON_MAX);
 
     /* It may be the far end's word, and people will see it. */
     for (char *p = text; *p != '\0'; p++) {
         *p = g_ascii_isprint(*p) ? *p : '?';
     }
-    pthread_mutex_lock(&c->near->lock);
-    g_free(c->near->last_reason);
-    c->near->last_reason = text;
-    c->near->reason_us = qmig_now_us();
-    pthread_mutex_unlock(&c->near->lock);
+    pthread_mutex_lock(&near->lock);
+    g_free(near->last_reason);
+    near->last_reason = text;
+    near->reason_us = qmig_now_us();
+    if (broke && near->first_reason == NULL) {
+        near->first_reason = g_strdup(text);
+    }
+    pthread_mutex_unlock(&near->lock);
+}
+
+static void
+pump_broke(void *data, const char *reason)
+{
+    Carried *c = data;
+
+    note_reason(c->near, reason, true);
+}
+
+static void
+count_ended(QmigNear *near)
+{
+    pthread_mutex_lock(&near->lock);
+    near->n_live--;
+    pthread_mutex_unlock(&near->lock);
 }
 
 static void
@@ -131,6 +153,8 @@ pump_ended(void *data)
 {
     Carried *c = data;
 
+    count_ended(c->near);
+    /* Now it may be freed. */
     g_atomic_int_set(&c->ended, 1);
 }
 
@@ -154,7 +178,7 @@ new_pack(Carried *c, const QmigLinkOpen *open)
     QmigPack *pack = qmig_pack_new(&config, &error);
     if (pack == NULL) {
         /* They go as they are, then. */
-        pump_broke(c, error->message);
+        note_reason(c->near, error->message, false);
     }
     return pack;
 }
@@ -170,6 +194,8 @@ carry(QmigNear *near, Forward *f, int fd, QmigRelaySink *sink, GError **error)
 
     pthread_mutex_lock(&near->lock);
     open.index = f->next_index++;
+    near->n_taken++;
+    near->n_live++;
     pthread_mutex_unlock(&near->lock);
 
     open.urgent = f->kind == QMIG_STREAM_CONTROL ||
@@ -179,6 +205,7 @@ carry(QmigNear *near, Forward *f, int fd, QmigRelaySink *sink, GError **error)
     QmigLinkStream *stream = qmig_link_open(near->link, &open, error);
     if (stream == NULL) {
         close(fd);
+        count_ended(near);
         return false;
     }
     Carried *c = g_new0(Carried, 1);
@@ -312,7 +339,7 @@ carry_one(QmigNear *near, Forward *f, int fd)
     g_autoptr(GError) error = NULL;
 
     if (!carry(near, f, fd, NULL, &error)) {
-        g_debug("%s: connection turned away: %s", near->config.name, error->message);
+        note_reason(near, error->message, true);
     }
 }
 
@@ -599,6 +626,7 @@ qmig_near_free(QmigNear *near)
     g_free((char *)near->config.tls_hostname);
     qmig_fd_clear(&near->wake_fd);
     qmig_cancel_free(near->cancel);
+    g_free(near->first_reason);
     g_free(near->last_reason);
     g_clear_pointer(&near->last_pack, qmig_json_put);
     qmig_near_unref(near);
@@ -669,6 +697,24 @@ qmig_near_last_reason(QmigNear *near, int64_t since_us)
 {
     pthread_mutex_lock(&near->lock);
     char *reason = near->reason_us >= since_us ? g_strdup(near->last_reason) : NULL;
+    pthread_mutex_unlock(&near->lock);
+    return reason;
+}
+
+bool
+qmig_near_is_through(QmigNear *near)
+{
+    pthread_mutex_lock(&near->lock);
+    bool through = near->n_taken > 0 && near->n_live == 0;
+    pthread_mutex_unlock(&near->lock);
+    return through;
+}
+
+char *
+qmig_near_break(QmigNear *near)
+{
+    pthread_mutex_lock(&near->lock);
+    char *reason = g_strdup(near->first_reason);
     pthread_mutex_unlock(&near->lock);
     return reason;
 }

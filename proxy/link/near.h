@@ -72,6 +72,10 @@ int qmig_near_connect(QmigNear *near, const QmigAddress *to, QmigRelaySink *sink
 uint64_t qmig_near_backlog(QmigNear *near);
 /* The same in milliseconds at the rate of late; UINT64_MAX: dark. */
 uint64_t qmig_near_backlog_ms(QmigNear *near);
+/* Have connections come, and have all of them ended, in order or not? */
+bool qmig_near_is_through(QmigNear *near);
+/* Why the first connection that broke off did: what follows is of that. (transfer full) (nullable) */
+char *qmig_near_break(QmigNear *near);
 QmigLink *qmig_near_link(QmigNear *near);
 /* Of the session, with "pack" counters. (transfer full) */
 JsonObject *qmig_near_describe(QmigNear *near);

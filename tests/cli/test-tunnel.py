@@ -282,6 +282,25 @@ def strangers_are_refused():
         check(gate["refused"] == 3 and gate["refused_by"] == {"tls": 3}, f"counted: {gate}")
 
 
+def breaks(words, *options):
+    """A test: the far end cannot connect on; the near end ends with exit 3, and says why."""
+    def test():
+        with far() as there, near(there, *options) as here:
+            with socket.socket(socket.AF_UNIX) as source:
+                source.settimeout(DEADLINE_S)
+                source.connect(str(SCRATCH / "src"))
+                source.sendall(b"QEVM\0\0\0\3")
+                with contextlib.suppress(ConnectionResetError):
+                    check(source.recv(1) == b"", "nothing comes back")
+            code = here.process.wait(DEADLINE_S)
+            check(code == 3, f"near: exit 3, got {code}: {here.lines}")
+            line = here.line("broke off: ")
+            for word in (*words, "query-migrate"):
+                check(word in line, f"\"{word}\" in {line}")
+            check("carried" in here.process.stdout.read(), "the report is printed")
+    return test
+
+
 def reloads():
     """SIGHUP: limits and credentials; what cannot be read changes nothing."""
     limits = SCRATCH / "limits"
@@ -464,6 +483,10 @@ TESTS = [
     ("in the clear: a warning, and the same", carries("--insecure", warning=True)),
     ("by pre-shared keys: the same", carries("--tls-psk", "--tls-dir", SCRATCH / "psk")),
     ("strangers are refused, and told in the log", strangers_are_refused),
+    ("nobody listens over there: exit 3, with the reason", breaks((f"{SCRATCH}/dst",))),
+    ("a destination that is not allowed: exit 3, with the reason",
+     breaks(("may not connect to", f"{SCRATCH}/other.sock", "--allow"),
+            "--connect", f"unix:{SCRATCH}/other.sock")),
     ("SIGHUP: limits and credentials are read again", reloads),
     ("SIGTERM: sessions are ended, both ends say how", leaves),
     ("the first tunnel of the man page", first_tunnel_of_the_page),

@@ -3,7 +3,7 @@
 """
 Either end of a tunnel is told to end while a real migration passes: test-tunnel-end.py VERSION.
 While memory is copied the guest stays on the source; while it changes hosts it arrives, whole, and
-what was told to end ends then.
+what was told to end ends then. And a destination that cannot be reached beyond the tunnel.
 """
 import pathlib
 import re
@@ -139,6 +139,21 @@ def while_the_guest_changes_hosts():
         check(p.guest_errors() == [], f"no corruption: {p.guest_errors()}")
 
 
+def beyond(words, *options):
+    """A test: the far end cannot connect on; the near end says so, and the guest stays."""
+    def test():
+        with pair() as p, Tunnel(p, *options) as tunnel:
+            p.wait_ticking(p.src)
+            p.src.cmd("migrate", uri=f"unix:{p.dir}/source.sock")
+            wait(lambda: status_of(p.src) == "failed", "the source sees it")
+            done = lib.finish(tunnel.near)
+            check(done.code == 3, f"near: exit 3, got {done.code}: {done.err}")
+            check("broke off: " in done.err and words in done.err, f"why: {done.err}")
+            p.wait_ticking(p.src)
+            check(p.running() == ["src"], f"the source's guest alone runs: {p.running()}")
+    return test
+
+
 def main():
     """All of them."""
     done = lib.run("pki", "psk", PKI.name)
@@ -146,6 +161,9 @@ def main():
     lib.run_tests([
         ("precopy: the far end ends, the guest stays", while_memory_is_copied("far", (3, 0))),
         ("precopy: the near end ends, the guest stays", while_memory_is_copied("near", (4, None))),
+        ("nobody listens over there: exit 3, and why", beyond("/destination.sock")),
+        ("it may not connect there: exit 3, and why",
+         beyond("may not connect to", "--connect=unix:/no/such.sock")),
         ("switchover: both end when the guest is there", while_the_guest_changes_hosts),
     ])
 
