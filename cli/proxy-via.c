@@ -40,7 +40,8 @@ static struct {
     char *private_dir;           /* of the socket between the two, if any */
     CliProxyLimits limits;
     uint32_t deadline_ms;
-    bool is_stopping; /* a signal has come, but what was taken must arrive */
+    bool is_unreachable; /* the far end, at the begin */
+    bool is_stopping;    /* a signal has come, but what was taken must arrive */
 } this;
 
 /* ---- what was asked for ----------------------------------------------------------------------- */
@@ -160,6 +161,8 @@ begin(GError **error)
     }
     cli_proxy_serve_control(this.control);
     this.near = qmig_near_new(&config, NULL, error);
+    this.is_unreachable = this.near == NULL &&
+                          !g_error_matches(*error, QMIG_ERROR, QMIG_ERROR_CONFIG);
     wanted = this.near != NULL ? choose_entry(error) : NULL;
     if (wanted == NULL || !qmig_near_forward(this.near, QMIG_STREAM_MIGRATION, wanted,
                                              this.there, &this.entry, error)) {
@@ -424,9 +427,7 @@ cli_proxy_near(void)
     if (!begin(&error)) {
         end();
         return cli_fail("proxy", error,
-                        g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CONFIG)
-                            ? QMIG_OUTCOME_USAGE
-                            : QMIG_OUTCOME_FAILED);
+                        this.is_unreachable ? QMIG_OUTCOME_FAILED : QMIG_OUTCOME_USAGE);
     }
     qmig_service_notify("READY=1");
     while (fate == RUNS) {

@@ -282,6 +282,23 @@ def strangers_are_refused():
         check(gate["refused"] == 3 and gate["refused_by"] == {"tls": 3}, f"counted: {gate}")
 
 
+def wrong_beginnings():
+    """What is wrong on this side is exit 1, also where the far end was reached already."""
+    taken = SCRATCH / "src"
+    with far() as there, socket.socket(socket.AF_UNIX) as other:
+        for args, text in ((("--tls-dir", PKI, "--limits", SCRATCH / "no"), f"{SCRATCH}/no"),
+                           (("--tls-dir", SCRATCH / "no"), "--insecure goes without"),
+                           (("--tls-dir", PKI, "--plugin", "no-such-plugin"), "no-such-plugin")):
+            done = qmig("proxy", "--listen", f"unix:{taken}", "--via", there.where[4:], *args,
+                        code=1)
+            check(text in done.stderr, f"{args}: \"{text}\" in {done.stderr}")
+        other.bind(str(taken))
+        done = qmig("proxy", "--listen", f"unix:{taken}", "--via", there.where[4:], "--tls-dir",
+                    PKI, code=1)
+        check(str(taken) in done.stderr and taken.exists(), done.stderr)
+    taken.unlink()
+
+
 def breaks(words, *options):
     """A test: the far end cannot connect on; the near end ends with exit 3, and says why."""
     def test():
@@ -483,6 +500,7 @@ TESTS = [
     ("in the clear: a warning, and the same", carries("--insecure", warning=True)),
     ("by pre-shared keys: the same", carries("--tls-psk", "--tls-dir", SCRATCH / "psk")),
     ("strangers are refused, and told in the log", strangers_are_refused),
+    ("what cannot be used at the begin is exit 1", wrong_beginnings),
     ("nobody listens over there: exit 3, with the reason", breaks((f"{SCRATCH}/dst",))),
     ("a destination that is not allowed: exit 3, with the reason",
      breaks(("may not connect to", f"{SCRATCH}/other.sock", "--allow"),
