@@ -463,7 +463,7 @@ fill_random(void *out, size_t len)
     return getrandom(out, len, 0) == (ssize_t)len;
 }
 
-/* With far's lock held: sessions that live. */
+/* With far's lock held: sessions whose threads have not ended. */
 static unsigned
 count_sessions(QmigFar *far)
 {
@@ -493,17 +493,43 @@ agree(const QmigFar *far, const QmigHello *hello)
     };
 }
 
+/* Is it one that a new session called @name takes the place of? Only what is dark is replaced, so
+ * nobody takes a living one's place. */
+static bool
+gives_way(Session *s, const char *name)
+{
+    return name[0] != '\0' && strcmp(s->name, name) == 0 &&
+           qmig_link_state(s->link) == QMIG_LINK_DARK;
+}
+
+/*
+ * With far's lock held: is there a place for one more session, called @name? One that has failed needs
+ * none, though its threads may not have ended yet: it may be that near end which comes again.
+ */
+static bool
+has_place(QmigFar *far, const char *name)
+{
+    unsigned n = 0;
+
+    for (guint i = 0; i < far->sessions->len; i++) {
+        Session *s = far->sessions->pdata[i];
+        QmigLinkState state = qmig_link_state(s->link);
+        bool lives = state == QMIG_LINK_UP || state == QMIG_LINK_DARK;
+        n += lives && !gives_way(s, name);
+    }
+    return n < far->config.sessions_max;
+}
+
 /*
  * A near end that died and came again must not wait until its old session's deadline: the QEMU behind
- * would be kept waiting, too. Only what is dark is replaced, so nobody takes a living one's place.
+ * would be kept waiting, too. With far's lock held, and only when the new one is admitted.
  */
 static void
 replace_dark(QmigFar *far, const char *name)
 {
-    pthread_mutex_lock(&far->lock);
-    for (guint i = 0; name[0] != '\0' && i < far->sessions->len; i++) {
+    for (guint i = 0; i < far->sessions->len; i++) {
         Session *s = far->sessions->pdata[i];
-        if (strcmp(s->name, name) == 0 && qmig_link_state(s->link) == QMIG_LINK_DARK) {
+        if (gives_way(s, name)) {
             GError *error = NULL;
             qmig_set_error(
                 &error, QMIG_ERROR_CLOSED,
@@ -512,7 +538,25 @@ replace_dark(QmigFar *far, const char *name)
             qmig_link_fail(s->link, error);
         }
     }
+}
+
+/* The session stands before the near side can come with its second connection. Return: NULL: @why. */
+static Session *
+admit_session(QmigFar *far, const QmigWelcome *agreed, const QmigHello *hello,
+              QmigRefusal *why)
+{
+    Session *s = NULL;
+
+    pthread_mutex_lock(&far->lock);
+    *why = far->leaving ? QMIG_REFUSED_LEAVING : QMIG_REFUSED_FULL;
+    if (!far->leaving && has_place(far, hello->name)) {
+        replace_dark(far, hello->name);
+        s = new_session(far, agreed, hello);
+        g_ptr_array_add(far->sessions, s);
+        qmig_link_set_rate(s->link, far->rate);
+    }
     pthread_mutex_unlock(&far->lock);
+    return s;
 }
 
 static bool
@@ -521,6 +565,7 @@ admit_new(QmigFar *far, QmigWire *wire, const QmigHello *hello, QmigDeadline dea
 {
     g_autoptr(QmigWire) owned = wire;
     QmigWelcome agreed = agree(far, hello);
+    QmigRefusal why;
     uint8_t payload[512];
 
     if (hello->version_min > QMIG_LINK_VERSION_MAX ||
@@ -531,23 +576,15 @@ admit_new(QmigFar *far, QmigWire *wire, const QmigHello *hello, QmigDeadline dea
             QMIG_LINK_VERSION_MAX);
         return refuse(wire, QMIG_REFUSED_VERSION, reason, deadline, error);
     }
-    replace_dark(far, hello->name);
     if (!fill_random(agreed.id, sizeof agreed.id) ||
         !fill_random(agreed.secret, sizeof agreed.secret)) {
         return refuse(wire, QMIG_REFUSED_FULL, "no random numbers", deadline, error);
     }
-    /* The session stands before the near side can come with its second connection. */
-    pthread_mutex_lock(&far->lock);
-    bool leaving = far->leaving, full = count_sessions(far) >= far->config.sessions_max;
-    Session *s = leaving || full ? NULL : new_session(far, &agreed, hello);
-    if (s != NULL) {
-        g_ptr_array_add(far->sessions, s);
-        qmig_link_set_rate(s->link, far->rate);
-    }
-    pthread_mutex_unlock(&far->lock);
+    Session *s = admit_session(far, &agreed, hello, &why);
     if (s == NULL) {
-        return refuse(wire, leaving ? QMIG_REFUSED_LEAVING : QMIG_REFUSED_FULL,
-                      leaving ? "this far end is about to end" : "too many sessions",
+        return refuse(wire, why,
+                      why == QMIG_REFUSED_LEAVING ? "this far end is about to end"
+                                                  : "too many sessions",
                       deadline, error);
     }
     size_t len = qmig_welcome_write(&agreed, payload);

@@ -561,14 +561,43 @@ test_log_is_bounded(void)
     g_string_free(door.log, TRUE);
 }
 
-/* A near end that died comes again: nobody waits for the deadline of its old session. */
+static QmigNear *
+come(const World *w, const char *name, GError **error)
+{
+    const QmigAddress *addresses[] = { w->door.address, NULL };
+    QmigNearConfig near = { .far = addresses, .name = name };
+
+    return qmig_near_new(&near, NULL, error);
+}
+
+/* Of the far end's first session. */
 static void
-test_replaced(void)
+expect_far(const World *w, const char *state, bool critical)
+{
+    for (int i = 0; i < 100; i++) {
+        g_autoptr(JsonObject) list = qmig_far_describe(w->door.far);
+        JsonObject *first = json_object_array_get_idx(list, 0), *got, *said;
+
+        g_assert_true(json_object_object_get_ex(first, "state", &got));
+        g_assert_true(json_object_object_get_ex(first, "critical", &said));
+        if (strcmp(json_object_get_string(got), state) == 0 &&
+            json_object_get_boolean(said) == critical) {
+            return;
+        }
+        g_usleep(50000);
+    }
+    g_error("the far end's session is not %s", state);
+}
+
+/* A near end that died comes again: nobody waits for the deadline of its old session, whose place it
+ * has where there is but one. */
+static void
+check_replaced(unsigned sessions_max)
 {
     World w;
     char byte;
 
-    world_up(&w, 60000, 4);
+    world_up(&w, 60000, sessions_max);
     g_auto(QmigFd) in = enter(&w);
     say(in, "main");
     g_auto(QmigFd) out = leave(&w, 5000);
@@ -578,14 +607,55 @@ test_replaced(void)
     g_assert_cmpint(
         qmig_socket_read(out, &byte, 1, qmig_deadline_in_ms(1000), NULL, NULL), ==, -1);
     g_atomic_int_set(&w.door.closed, 0);
-    const QmigAddress *addresses[] = { w.door.address, NULL };
-    QmigNearConfig near = { .far = addresses, .name = "test" };
-    w.near = qmig_near_new(&near, NULL, NULL);
-    g_assert_nonnull(w.near);
     g_autoptr(GError) error = NULL;
+    if (sessions_max == 1) {
+        g_assert_null(come(&w, "other", &error));
+        g_assert_error(error, QMIG_ERROR, QMIG_ERROR_STATE);
+        g_clear_error(&error);
+        expect_far(&w, "dark", false);
+    }
+    w.near = come(&w, "test", &error);
+    g_assert_no_error(error);
     g_assert_cmpint(
         qmig_socket_read(out, &byte, 1, qmig_deadline_in_ms(5000), NULL, &error), <=, 0);
     g_assert_false(g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TIMEOUT));
+    world_down(&w);
+}
+
+static void
+test_replaced(void)
+{
+    check_replaced(4);
+    check_replaced(1);
+}
+
+static void *
+far_leaves(void *far)
+{
+    qmig_far_leave(far, qmig_deadline_in_ms(2000));
+    return NULL;
+}
+
+/* Who is refused replaces nobody: the guest of that session is changing hosts. */
+static void
+test_refused_replaces_nobody(void)
+{
+    World w;
+    g_autoptr(GError) error = NULL;
+
+    world_up(&w, 60000, 4);
+    qmig_link_set_critical(qmig_near_link(w.near), true);
+    expect_far(&w, "up", true);
+    break_all(&w);
+    qmig_near_free(g_steal_pointer(&w.near));
+    expect_far(&w, "dark", true);
+    GThread *leaves = g_thread_new("leaves", far_leaves, w.door.far);
+    g_usleep(200000);
+    g_atomic_int_set(&w.door.closed, 0);
+    g_assert_null(come(&w, "test", &error));
+    g_assert_error(error, QMIG_ERROR, QMIG_ERROR_STATE);
+    expect_far(&w, "dark", true);
+    g_thread_join(leaves);
     world_down(&w);
 }
 
@@ -783,6 +853,7 @@ main(int argc, char **argv)
     g_test_add_func("/link/tunnel/turned-down", test_turned_down);
     g_test_add_func("/link/tunnel/log-is-bounded", test_log_is_bounded);
     g_test_add_func("/link/tunnel/replaced", test_replaced);
+    g_test_add_func("/link/tunnel/refused-replaces-nobody", test_refused_replaces_nobody);
     g_test_add_func("/link/tunnel/given-up", test_given_up);
     g_test_add_func("/link/tunnel/inside", test_inside);
     g_test_add_func("/link/tunnel/inside-reset", test_inside_reset);
