@@ -35,9 +35,10 @@ static struct {
     QmigProxy *proxy; /* (nullable) with the plugins */
     QmigTlsCreds *tls;
     QmigControl *control;
-    QmigAddress *listen, *there; /* `there` is nullable */
-    QmigAddress *entry;          /* where the near end listens */
-    char *private_dir;           /* of the socket between the two, if any */
+    QmigAddress *listen, *there;       /* `there` is nullable */
+    QmigAddress *entry;                /* where the near end listens */
+    char *private_dir;                 /* of the socket between the two, if any */
+    char name[QMIG_LINK_NAME_MAX + 1]; /* of the session */
     CliProxyLimits limits;
     uint32_t deadline_ms;
     bool is_unreachable; /* the far end, at the begin */
@@ -116,7 +117,8 @@ read_options(QmigNearConfig *config, GError **error)
     config->far = (const QmigAddress *const *)this.far;
     config->tls = this.tls;
     config->tls_hostname = o->tls_destination;
-    config->name = o->listen;
+    qmig_link_name(o->listen, g_get_host_name(), this.name);
+    config->name = this.name;
     config->n_wires = (unsigned)o->connections;
     config->cache_size = this.limits.cache;
     config->rate = this.limits.rate;

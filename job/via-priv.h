@@ -50,6 +50,9 @@ void qmig_via_check(QmigJob *job, GString *problems);
 /* The migration is over, and so is holding it. */
 void qmig_via_let_go(QmigVia *via);
 
+/* What the session is called. The far end ends one of the same name that is dark: no other guest's
+   may have it, here or elsewhere. */
+void qmig_via_name_session(const QmigJob *job, char name[static QMIG_LINK_NAME_MAX + 1]);
 /* "up", "dark", … */
 const char *qmig_via_state_name(QmigLinkState state);
 /* How it is at the moment. */

@@ -177,6 +177,20 @@ qmig_via_settings_read(const QmigJobOptions *options, QmigViaSettings *s, GError
 }
 
 void
+qmig_via_name_session(const QmigJob *job, char name[static QMIG_LINK_NAME_MAX + 1])
+{
+    static const char no_uuid[] = "00000000-0000-0000-0000-000000000000";
+    const char *guest = job->source.name, *uuid = job->source.uuid;
+    g_autofree char *source = qmig_address_to_string(job->options->source);
+
+    if (guest == NULL || guest[0] == '\0') {
+        guest = uuid != NULL && uuid[0] != '\0' && strcmp(uuid, no_uuid) != 0 ? uuid
+                                                                              : source;
+    }
+    qmig_link_name(guest, g_get_host_name(), name);
+}
+
+void
 qmig_via_settings_clear(QmigViaSettings *s)
 {
     g_clear_pointer(&s->far, g_ptr_array_unref);

@@ -293,13 +293,12 @@ open_session(QmigJob *job, uint32_t timeout_ms, GError **error)
 {
     QmigVia *via = job->via;
     g_autoptr(GError) local = NULL;
+    char name[QMIG_LINK_NAME_MAX + 1];
     QmigNearConfig config = {
         .far = (const QmigAddress *const *)via->settings.far->pdata,
         .tls = via->creds,
         .tls_hostname = via->creds != NULL ? tls_hostname(job) : NULL,
-        .name = job->source.name != NULL && job->source.name[0] != '\0'
-                    ? job->source.name
-                    : job->source.uuid,
+        .name = name,
         .n_wires = via->settings.n_wires,
         .cache_size = via->settings.cache_size,
         .pending_max = CLAMP(job->source.memory / PENDING_SHARE, (uint64_t)LEAST_PENDING,
@@ -311,6 +310,7 @@ open_session(QmigJob *job, uint32_t timeout_ms, GError **error)
         .connect_timeout_ms = timeout_ms,
     };
 
+    qmig_via_name_session(job, name);
     via->near = qmig_near_new(&config, qmig_job_cancel(job), &local);
     if (via->near == NULL) {
         g_autofree char *far = far_text(via);

@@ -5,6 +5,11 @@
 #include "util/error.h"
 #include "util/writer.h"
 
+#include <string.h>
+
+/* Of the checksum of a name that was cut, digits. */
+enum { NAME_SUM = 16 };
+
 /* Fields may be added behind the last one: readers of this version skip them. */
 
 size_t
@@ -52,6 +57,35 @@ keep_printable(char *text)
             *p = '?';
         }
     }
+}
+
+static bool
+is_printable(const char *text)
+{
+    for (const char *p = text; *p != '\0'; p++) {
+        if (!g_ascii_isprint(*p)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void
+qmig_link_name(const char *what, const char *host,
+               char name[static QMIG_LINK_NAME_MAX + 1])
+{
+    g_autofree char *whole = g_strdup_printf("%s@%s", what, host);
+
+    g_strlcpy(name, whole, QMIG_LINK_NAME_MAX + 1);
+    if (strlen(whole) <= QMIG_LINK_NAME_MAX && is_printable(whole)) {
+        return;
+    }
+    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, whole, -1);
+    sum[NAME_SUM] = '\0';
+    name[QMIG_LINK_NAME_MAX - 1 - NAME_SUM] = '\0';
+    keep_printable(name);
+    g_strlcat(name, "#", QMIG_LINK_NAME_MAX + 1);
+    g_strlcat(name, sum, QMIG_LINK_NAME_MAX + 1);
 }
 
 bool

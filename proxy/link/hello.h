@@ -62,6 +62,16 @@ typedef enum {
     QMIG_REFUSED_PROTOCOL = 5,
 } QmigRefusal;
 
+/**
+ * qmig_link_name() - of a session: WHAT@HOST
+ * @what: it is for, the same when its near end comes again, and on this host for nothing else
+ * @host: where the near end is: others have the same unit files and templates
+ *
+ * What does not fit, or not all of which the other side would see, is cut and has a checksum behind.
+ */
+void qmig_link_name(const char *what, const char *host,
+                    char name[static QMIG_LINK_NAME_MAX + 1]);
+
 /* Each writes the payload to @out. Return: its length, bytes. */
 size_t qmig_hello_write(const QmigHello *h, uint8_t out[static 512]);
 size_t qmig_welcome_write(const QmigWelcome *w, uint8_t out[static 512]);

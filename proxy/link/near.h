@@ -17,7 +17,8 @@ typedef struct {
     const QmigAddress *const *far;
     const QmigTlsCreds *tls;  /* (nullable) borrowed until freed; NULL: in the clear */
     const char *tls_hostname; /* (nullable) what the far end's certificate must be for */
-    const char *name; /* of the session; a new one ends one of that name that is dark */
+    /* Of the session, as qmig_link_name() makes it: a new one ends one of that name that is dark. */
+    const char *name;
     unsigned n_wires; /* connections; 0: 2 */
     uint64_t
         cache_size; /* bytes of page cache on both sides; 0: no delta, no references */

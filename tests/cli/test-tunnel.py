@@ -233,7 +233,8 @@ def carries(*options, warning=False):
             check(roles == ["far", "near"], f"both are listed: {listed}")
             for entry in listed:
                 session = entry["qmig"]["status"]["sessions"][0]
-                check(session["state"] == "up" and session["name"] == f"unix:{SCRATCH}/src",
+                check(session["state"] == "up" and session["name"] ==
+                      f"unix:{SCRATCH}/src@{socket.gethostname()}",
                       f"the session: {session}")
                 encrypted = {wire["tls"].partition(",")[0] for wire in session["wires"]}
                 check(encrypted == {"none" if warning else "TLSv1.3"}, f"TLS: {session['wires']}")

@@ -8,7 +8,7 @@
 #include "job/recover.h"
 #include "job/steer.h"
 #include "job/steps.h"
-#include "job/via.h"
+#include "job/via-priv.h"
 #include "test-job-tunnel.h"
 #include "test-job-world.h"
 
@@ -794,6 +794,33 @@ static const struct {
                               "paused", "true", QMIG_OUTCOME_UNCLEAR, "paused" } },
 };
 /* clang-format on */
+/* The same for the same guest on the same host, and for nobody else. */
+static void
+test_session_name(void)
+{
+    static const char zeros[] = "00000000-0000-0000-0000-000000000000";
+    static const char uuid[] = "6e3f9c1a-0000-4000-8000-000000000001";
+    const char *const rows[][3] = { { "vm1", zeros, "vm1" },
+                                    { "vm1", uuid, "vm1" },
+                                    { "", uuid, uuid },
+                                    { "", zeros, "unix:/run/qmp" },
+                                    { NULL, uuid, uuid },
+                                    { "", "", "unix:/run/qmp" },
+                                    { NULL, NULL, "unix:/run/qmp" } };
+    g_autoptr(QmigJobOptions) options = qmig_job_options_new();
+
+    options->source = qmig_address_parse("unix:/run/qmp", NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        QmigJob job = { .options = options };
+        char name[QMIG_LINK_NAME_MAX + 1];
+        g_autofree char *wanted = g_strdup_printf("%s@%s", rows[i][2], g_get_host_name());
+
+        job.source.name = (char *)rows[i][0];
+        job.source.uuid = (char *)rows[i][1];
+        qmig_via_name_session(&job, name);
+        g_assert_cmpstr(name, ==, wanted);
+    }
+}
 
 int
 main(int argc, char **argv)
@@ -803,6 +830,7 @@ main(int argc, char **argv)
     g_test_add_func("/via/far", test_far);
     g_test_add_func("/via/settings", test_settings);
     g_test_add_func("/via/journal", test_journal);
+    g_test_add_func("/via/session-name", test_session_name);
     g_test_add_func("/via/holds-the-source", test_holds_the_source);
     g_test_add_func("/via/waits-in-the-dark", test_waits_in_the_dark);
     g_test_add_func("/via/given-up-is-a-deadline", test_given_up_is_a_deadline);

@@ -151,6 +151,33 @@ test_hello(void)
     g_assert_false(qmig_hello_read(bytes, len, &got, NULL));
 }
 
+/* What is cut, or not printed, differs still. */
+static void
+test_name(void)
+{
+    char a[QMIG_LINK_NAME_MAX + 1], b[QMIG_LINK_NAME_MAX + 1];
+    g_autofree char *path = g_strnfill(107, 'p');
+    g_autofree char *longer = g_strconcat(path, "p", NULL);
+    g_autofree char *host = g_strnfill(64, 'h');
+
+    qmig_link_name("vm1", "host.example", a);
+    g_assert_cmpstr(a, ==, "vm1@host.example");
+    qmig_link_name(path, host, a);
+    qmig_link_name(path, host, b);
+    g_assert_cmpstr(a, ==, b);
+    g_assert_cmpuint(strlen(a), ==, QMIG_LINK_NAME_MAX);
+    qmig_link_name(longer, host, b);
+    g_assert_cmpstr(a, !=, b);
+    host[63] = 'i';
+    qmig_link_name(path, host, b);
+    g_assert_cmpstr(a, !=, b);
+    qmig_link_name("\303\244", "h", a);
+    qmig_link_name("\303\266", "h", b);
+    g_assert_true(g_str_has_prefix(a, "??@h#"));
+    g_assert_true(g_str_has_prefix(b, "??@h#"));
+    g_assert_cmpstr(a, !=, b);
+}
+
 static void
 test_welcome(void)
 {
@@ -273,6 +300,7 @@ main(int argc, char **argv)
     g_test_add_func("/link/frame/damage", test_damage);
     g_test_add_func("/link/frame/limits", test_limits);
     g_test_add_func("/link/hello", test_hello);
+    g_test_add_func("/link/name", test_name);
     g_test_add_func("/link/welcome", test_welcome);
     g_test_add_func("/link/choose/choice", test_choice);
     g_test_add_func("/link/choose/recovery", test_recovery);
