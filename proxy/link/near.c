@@ -27,6 +27,8 @@ enum {
     FAREWELL_MS = 500,
     /* Bytes/s before anything was measured: rather little. */
     GUESSED_RATE = 10000000,
+    /* When accepting does not work. */
+    ACCEPT_PAUSE_MS = 100,
     /* Of several addresses. */
     ADDRESSES_MAX = 16,
     /* Connections that wait for main: multifd has 255 at most. */
@@ -476,6 +478,7 @@ near_thread(void *data)
 
     while (!qmig_cancel_is_raised(near->cancel)) {
         g_autoptr(GPtrArray) forwards = g_ptr_array_new();
+        bool works = true;
         pthread_mutex_lock(&near->lock);
         for (guint i = 0; i < near->forwards->len; i++) {
             g_ptr_array_add(forwards, near->forwards->pdata[i]);
@@ -484,10 +487,15 @@ near_thread(void *data)
         const struct pollfd *events = wait_for_somebody(near, forwards, fds);
         sweep(near);
         for (guint i = 0; i < forwards->len; i++) {
-            if (events[i].revents != 0) {
-                come_in(near, forwards->pdata[i]);
+            if (events[i].revents != 0 && !come_in(near, forwards->pdata[i])) {
+                works = false;
             }
             let_in(near, forwards->pdata[i]);
+        }
+        if (!works) {
+            /* No descriptor is free, say; and who waits is still there. */
+            (void)!qmig_wait_fd(qmig_cancel_fd(near->cancel), POLLIN,
+                                qmig_deadline_in_ms(ACCEPT_PAUSE_MS), NULL, NULL);
         }
     }
     return NULL;

@@ -9,7 +9,9 @@
 
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* The door: admits everybody, and can break what it admitted. */
@@ -828,6 +830,46 @@ test_inside_stopped(void)
     check_inside_stopped(true);
 }
 
+static int64_t
+processor_us(void)
+{
+    struct rusage used;
+
+    g_assert_cmpint(getrusage(RUSAGE_SELF, &used), ==, 0);
+    return (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * G_USEC_PER_SEC +
+           used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+}
+
+/* Without a descriptor for it a connection waits, and so do we: it is taken when there is one. */
+static void
+test_no_descriptors(void)
+{
+    World w;
+    struct rlimit limit;
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+    world_up(&w, 60000, 4);
+    while (qmig_link_missing_wire(qmig_near_link(w.near)) >= 0) {
+        g_usleep(10000);
+    }
+    g_strlcpy(address.sun_path, w.entry->path, sizeof address.sun_path);
+    g_auto(QmigFd) in = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int next = dup(in);
+    close(next);
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    struct rlimit none = { (rlim_t)next, limit.rlim_max };
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    g_assert_cmpint(connect(in, (struct sockaddr *)&address, sizeof address), ==, 0);
+    int64_t before = processor_us();
+    g_usleep(500000);
+    g_assert_cmpint(processor_us() - before, <, 100000);
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    say(in, "main");
+    g_auto(QmigFd) out = leave(&w, 5000);
+    hear(out, "main");
+    world_down(&w);
+}
+
 static void
 test_full(void)
 {
@@ -858,6 +900,7 @@ main(int argc, char **argv)
     g_test_add_func("/link/tunnel/inside", test_inside);
     g_test_add_func("/link/tunnel/inside-reset", test_inside_reset);
     g_test_add_func("/link/tunnel/inside-stopped", test_inside_stopped);
+    g_test_add_func("/link/tunnel/no-descriptors", test_no_descriptors);
     g_test_add_func("/link/tunnel/full", test_full);
     return g_test_run();
 }
