@@ -9,6 +9,7 @@
 #include "cli/proxy.h"
 #include "proxy/link/far.h"
 #include "proxy/link/gate.h"
+#include "util/descriptors.h"
 #include "util/error.h"
 #include "util/privs.h"
 #include "util/service.h"
@@ -147,6 +148,7 @@ begin(GError **error)
     if (!drop_privileges(destination, error)) {
         return false;
     }
+    qmig_descriptors_raise_limit();
     start_threads(destination);
     fprintf(stderr, "listening on %s\n", where);
     return true;

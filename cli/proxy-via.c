@@ -10,6 +10,7 @@
 #include "cli/proxy.h"
 #include "job/via.h"
 #include "proxy/link/near.h"
+#include "util/descriptors.h"
 #include "util/error.h"
 #include "util/privs.h"
 #include "util/service.h"
@@ -153,6 +154,7 @@ begin(GError **error)
     if (!read_options(&config, error)) {
         return false;
     }
+    qmig_descriptors_raise_limit();
     this.control = cli_proxy_open_control("near", cli_proxy_options.listen,
                                           cli_proxy_options.via);
     /* Before the first thread, hence before it listens: ports below 1024 are not for it. */

@@ -3,6 +3,7 @@
 #include "job/part.h"
 #include "job/steer.h"
 #include "job/via-priv.h"
+#include "util/descriptors.h"
 #include "util/error.h"
 #include "util/units.h"
 
@@ -516,6 +517,7 @@ qmig_via_begin(QmigJob *job, GError **error)
     if (job->options->via->len == 0) {
         return true;
     }
+    qmig_descriptors_raise_limit();
     job->via = g_new0(QmigVia, 1);
     job->via->limit_ms = -1;
     job->via->ended = QMIG_LINK_FAILED;

@@ -412,25 +412,34 @@ let_in(QmigNear *near, Forward *f)
     }
 }
 
-static void
+/* Return: false when accepting itself does not work. */
+static bool
 come_in(QmigNear *near, Forward *f)
 {
-    Waiting w = { .fd = qmig_socket_accept(f->fd, 0, near->cancel, NULL) };
+    g_autoptr(GError) error = NULL;
+    Waiting w = { .fd = qmig_socket_accept(f->fd, 0, near->cancel, &error) };
 
     if (w.fd < 0) {
-        return;
+        /* It had left again, or we are to end. */
+        if (g_error_matches(error, QMIG_ERROR, QMIG_ERROR_TIMEOUT) ||
+            g_error_matches(error, QMIG_ERROR, QMIG_ERROR_CANCELLED)) {
+            return true;
+        }
+        note_reason(near, error->message, false);
+        return false;
     }
     if (has_begun(near, f)) {
         carry_one(near, f, w.fd);
-        return;
+        return true;
     }
     if (f->waiting->len == WAITING_MAX) {
         g_debug("%s: connection turned away: %d wait for main", near->config.name,
                 WAITING_MAX);
         close(w.fd);
-        return;
+        return true;
     }
     g_array_append_val(f->waiting, w);
+    return true;
 }
 
 static void

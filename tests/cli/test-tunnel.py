@@ -11,6 +11,7 @@ import os
 import pathlib
 import pwd
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -319,6 +320,20 @@ def breaks(words, *options):
     return test
 
 
+def descriptors():
+    """Either end has as many descriptors as the hard limit grants."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    hard = min(hard, 2048) if hard != resource.RLIM_INFINITY else 2048
+
+    def little():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+
+    with far(preexec_fn=little) as there, near(there, preexec_fn=little) as here:
+        for end in (there, here):
+            limits = resource.prlimit(end.process.pid, resource.RLIMIT_NOFILE)
+            check(limits == (hard, hard), f"{end.where}: {limits}")
+
+
 def reloads():
     """SIGHUP: limits and credentials; what cannot be read changes nothing."""
     limits = SCRATCH / "limits"
@@ -506,6 +521,7 @@ TESTS = [
     ("a destination that is not allowed: exit 3, with the reason",
      breaks(("may not connect to", f"{SCRATCH}/other.sock", "--allow"),
             "--connect", f"unix:{SCRATCH}/other.sock")),
+    ("both ends raise their limit of descriptors", descriptors),
     ("SIGHUP: limits and credentials are read again", reloads),
     ("SIGTERM: sessions are ended, both ends say how", leaves),
     ("the first tunnel of the man page", first_tunnel_of_the_page),

@@ -12,6 +12,8 @@
 #include "test-job-tunnel.h"
 #include "test-job-world.h"
 
+#include <sys/resource.h>
+
 /* ---- jobs ------------------------------------------------------------------------------- */
 
 static World *
@@ -322,12 +324,19 @@ test_turned_down(void)
 static void
 test_nobody_there(void)
 {
+    struct rlimit before, after;
     World *w = new_world();
     Watch watch = { .world = w, .limits = g_array_new(FALSE, FALSE, sizeof(int64_t)) };
     g_autoptr(GError) error = NULL;
 
     play.refuses = true;
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &before), ==, 0);
+    before.rlim_cur = MIN(before.rlim_max - 1, 256);
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
     g_assert_cmpint(run(w, &watch, &error), ==, QMIG_OUTCOME_REFUSED);
+    /* Every channel through a tunnel takes some. */
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &after), ==, 0);
+    g_assert_true(after.rlim_cur == after.rlim_max);
     g_assert_nonnull(strstr(error->message, "tcp:far.example:7117"));
     g_assert_nonnull(strstr(error->message, "qmig proxy --tunnel"));
     g_assert_cmpuint(w->n_commands[DST], ==, 0);
