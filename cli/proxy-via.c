@@ -242,7 +242,8 @@ must_deliver(void)
 {
     g_autoptr(JsonObject) session = qmig_near_describe(this.near);
 
-    return qmig_json_bool(session, "critical", false);
+    return qmig_json_bool(session, "critical", false) ||
+           qmig_near_is_switching(this.near);
 }
 
 typedef enum { RUNS, THROUGH, BROKEN, STOPPED } Fate;
@@ -308,6 +309,8 @@ look(int signals, GError **error)
 
     tell_status();
     poll(fds, G_N_ELEMENTS(fds), LOOK_MS);
+    /* The far end may be told to end, too. */
+    qmig_link_set_critical(qmig_near_link(this.near), qmig_near_is_switching(this.near));
     if (fds[0].revents != 0) {
         fate = take_signal(signals, error);
     }

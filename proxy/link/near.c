@@ -719,6 +719,22 @@ qmig_near_last_reason(QmigNear *near, int64_t since_us)
 }
 
 bool
+qmig_near_is_switching(QmigNear *near)
+{
+    bool switching = false;
+
+    pthread_mutex_lock(&near->lock);
+    for (guint i = 0; i < near->carried->len && !switching; i++) {
+        Carried *c = near->carried->pdata[i];
+        QmigPack *pack = qmig_pump_pack(c->pump);
+        switching = pack != NULL && !g_atomic_int_get(&c->ended) &&
+                    qmig_pack_is_switching(pack);
+    }
+    pthread_mutex_unlock(&near->lock);
+    return switching;
+}
+
+bool
 qmig_near_is_through(QmigNear *near)
 {
     pthread_mutex_lock(&near->lock);

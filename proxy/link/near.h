@@ -73,6 +73,9 @@ int qmig_near_connect(QmigNear *near, const QmigAddress *to, QmigRelaySink *sink
 uint64_t qmig_near_backlog(QmigNear *near);
 /* The same in milliseconds at the rate of late; UINT64_MAX: dark. */
 uint64_t qmig_near_backlog_ms(QmigNear *near);
+/* Does a guest change sides by it? Known as soon as QEMU has said so, however much waits before that;
+   the other side is told no sooner than its turn comes: see qmig_link_set_critical(). */
+bool qmig_near_is_switching(QmigNear *near);
 /* Have connections come, and have all of them ended, in order or not? */
 bool qmig_near_is_through(QmigNear *near);
 /* Why the first connection that broke off did: what follows is of that. (transfer full) (nullable) */

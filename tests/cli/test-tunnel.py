@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -392,6 +393,39 @@ def leaves():
         there.end(signal.SIGINT, 0)
 
 
+def last_pass(pages):
+    """A migration stream up to the middle of the last pass over memory."""
+    def section(kind, head, body):
+        return (struct.pack(">BI", kind, 2) + head + body + struct.pack(">Q", 0x10) +
+                struct.pack(">BI", 0x7e, 2))
+
+    def page(i):
+        return struct.pack(">QB", i << 12 | 0x08, 6) + b"pc.ram" + os.urandom(4096)
+
+    head = struct.pack(">B3sII", 3, b"ram", 0, 4)
+    blocks = struct.pack(">QB6sQ", pages << 12 | 0x04, 6, b"pc.ram", pages << 12)
+    return (b"QEVM\0\0\0\3" + section(1, head, blocks) +
+            section(2, b"", b"".join(map(page, range(pages)))) + section(3, b"", page(0)))
+
+
+def ends_after_the_switchover():
+    """SIGTERM when the source is in its last pass, and the tunnel has no room: nobody ends."""
+    def critical(end):
+        entry = json.loads(qmig("status", "--json", end.process.pid).stdout)
+        return entry["qmig"]["status"]["sessions"][0]["critical"]
+
+    options = ("--rate=100kB/s", "--codec=none", "--cache=0")
+    with far() as there, destination(), near(there, *options) as here:
+        with socket.socket(socket.AF_UNIX) as source:
+            source.connect(str(SCRATCH / "src"))
+            source.sendall(last_pass(460))
+            time.sleep(1)
+            here.process.send_signal(signal.SIGTERM)
+            here.line("a guest is changing hosts")
+            check(critical(here) and here.process.poll() is None, "it goes on")
+            here.end(signal.SIGTERM, 4)
+
+
 def commands_of_page():
     """Those under "A first tunnel", with this test's places in place of those of the two hosts."""
     page = (TOP / "docs/man/qmig-proxy.pod").read_text(encoding="utf-8")
@@ -524,6 +558,7 @@ TESTS = [
     ("both ends raise their limit of descriptors", descriptors),
     ("SIGHUP: limits and credentials are read again", reloads),
     ("SIGTERM: sessions are ended, both ends say how", leaves),
+    ("SIGTERM in the last pass: it is waited for", ends_after_the_switchover),
     ("the first tunnel of the man page", first_tunnel_of_the_page),
     ("systemd: what the unit starts, its socket, READY=1, STOPPING=1", under_systemd),
     ("--user: nothing of root is left", becomes_a_user),

@@ -4,6 +4,7 @@
 #include "proxy/link/far.h"
 #include "proxy/link/near.h"
 #include "proxy/link/refusals.h"
+#include "tests/lib/sample-stream.h"
 #include "util/error.h"
 #include "util/socket.h"
 
@@ -830,6 +831,60 @@ test_inside_stopped(void)
     check_inside_stopped(true);
 }
 
+/* More than goes into the queue. */
+static void *
+fill_queue(void *data)
+{
+    QmigLinkStream *stream = data;
+    QmigBuf *buf;
+
+    do {
+        buf = qmig_buf_new(1);
+        buf->len = 1;
+        buf->data[0] = 0;
+    } while (qmig_link_stream_write(stream, QMIG_FRAME_DATA, buf, NULL));
+    return NULL;
+}
+
+/* That the guest changes sides is known at once, though nothing goes into the tunnel. */
+static void
+test_switching(void)
+{
+    World w;
+    g_autoptr(GByteArray) sample = sample_precopy();
+
+    world_up(&w, 60000, 4);
+    break_all(&w);
+    QmigLinkStream *other = open_stream(&w, 7);
+    GThread *filler = g_thread_new("filler", fill_queue, other);
+    g_usleep(100000);
+    g_auto(QmigFd) in = enter(&w);
+    g_usleep(300000);
+    g_assert_false(qmig_near_is_switching(w.near));
+    g_assert_true(qmig_socket_write_all(in, sample->data, sample->len,
+                                        qmig_deadline_in_ms(2000), NULL, NULL));
+    for (int i = 0; i < 100 && !qmig_near_is_switching(w.near); i++) {
+        g_usleep(50000);
+    }
+    g_assert_true(qmig_near_is_switching(w.near));
+    g_autoptr(JsonObject) told = qmig_near_describe(w.near);
+    JsonObject *critical;
+    g_assert_true(json_object_object_get_ex(told, "critical", &critical));
+    g_assert_false(json_object_get_boolean(critical));
+    g_assert_false(qmig_near_is_through(w.near));
+    qmig_link_stream_interrupt(other);
+    g_thread_join(filler);
+    qmig_link_fail(qmig_near_link(w.near),
+                   g_error_new(QMIG_ERROR, QMIG_ERROR_CLOSED, "enough"));
+    for (int i = 0; i < 100 && !qmig_near_is_through(w.near); i++) {
+        g_usleep(50000);
+    }
+    g_assert_true(qmig_near_is_through(w.near));
+    g_assert_false(qmig_near_is_switching(w.near));
+    qmig_link_stream_free(other);
+    world_down(&w);
+}
+
 static int64_t
 processor_us(void)
 {
@@ -900,6 +955,7 @@ main(int argc, char **argv)
     g_test_add_func("/link/tunnel/inside", test_inside);
     g_test_add_func("/link/tunnel/inside-reset", test_inside_reset);
     g_test_add_func("/link/tunnel/inside-stopped", test_inside_stopped);
+    g_test_add_func("/link/tunnel/switching", test_switching);
     g_test_add_func("/link/tunnel/no-descriptors", test_no_descriptors);
     g_test_add_func("/link/tunnel/full", test_full);
     return g_test_run();
