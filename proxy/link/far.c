@@ -8,9 +8,9 @@
  */
 #include "proxy/link/far.h"
 
-#include "proxy/link/allow.h"
 #include "proxy/link/far-log.h"
 #include "proxy/link/pump.h"
+#include "proxy/link/reach.h"
 #include "util/cond.h"
 #include "util/error.h"
 #include "util/socket.h"
@@ -21,8 +21,6 @@
 #include <sys/random.h>
 
 enum {
-    CONNECT_MS = 10000,
-    CONNECT_AGAIN_MS = 100,
     /* Connections of one session at a time: 255 multifd channels, main, preempt, disks, monitor. */
     CARRIED_MAX = 300,
     /* For those before it to be connected. */
@@ -157,29 +155,6 @@ pump_started(void *data)
 
 /* ---- connecting --------------------------------------------------------------------------- */
 
-/* For a migration QEMU may be about to listen. A monitor or a disk's server is there before anybody
-   asks for it: where it is not, its name is wrong, and whoever waits gives up sooner than we would. */
-static int
-connect_on(Session *s, const QmigAddress *address, QmigStreamKind kind, GError **error)
-{
-    QmigDeadline deadline = qmig_deadline_in_ms(CONNECT_MS);
-
-    for (;;) {
-        g_autoptr(GError) local = NULL;
-        int fd = qmig_socket_connect(address, deadline, s->cancel, &local);
-        if (fd >= 0) {
-            return fd;
-        }
-        if (kind != QMIG_STREAM_MIGRATION || qmig_cancel_is_raised(s->cancel) ||
-            qmig_now_us() + CONNECT_AGAIN_MS * 1000 >= deadline) {
-            g_propagate_error(error, g_steal_pointer(&local));
-            return -1;
-        }
-        (void)!qmig_wait_fd(qmig_cancel_fd(s->cancel), POLLIN,
-                            qmig_deadline_in_ms(CONNECT_AGAIN_MS), NULL, NULL);
-    }
-}
-
 static void
 note_reason(Session *s, const char *reason)
 {
@@ -227,7 +202,7 @@ connect_stream(Carried *c, int *fd, GError **error)
 {
     Session *s = c->session;
     const QmigLinkOpen *open = qmig_link_stream_open(c->stream);
-    g_autoptr(QmigAddress) address = qmig_allow(
+    g_autoptr(QmigAddress) address = qmig_reach_allowed(
         s->far->config.destination, s->far->config.allow, open->address, error);
     bool is_migration = open->kind == QMIG_STREAM_MIGRATION;
 
@@ -235,7 +210,7 @@ connect_stream(Carried *c, int *fd, GError **error)
         (is_migration && !open->urgent && !qmig_link_stream_wait(c->stream, error))) {
         return false;
     }
-    *fd = connect_on(s, address, open->kind, error);
+    *fd = qmig_reach(address, is_migration, s->cancel, error);
     return *fd >= 0;
 }
 

@@ -1,197 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Both ends of the tunnel in one process: connections in here, connections out there. */
-#include "proxy/link/far-log.h"
-#include "proxy/link/far.h"
-#include "proxy/link/near.h"
-#include "proxy/link/refusals.h"
+/* What both ends of the tunnel do with the connections of a migration, and with those of their own. */
+#include "test-link-world.h"
 #include "tests/lib/sample-stream.h"
-#include "util/error.h"
-#include "util/socket.h"
 
-#include <glib/gstdio.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-/* The door: admits everybody, and can break what it admitted. */
-typedef struct {
-    QmigFar *far;
-    QmigFd listener;
-    QmigAddress *address;
-    QmigCancel *cancel;
-    GThread *thread;
-    gint last_fd; /* atomic; of the connection admitted last */
-    gint closed;  /* atomic: nobody is let in */
-    GMutex lock;  /* guards log */
-    GString *log; /* what the far end wrote to it */
-} Door;
-
-static bool
-take_line(void *data, const char *line)
-{
-    Door *d = data;
-
-    g_mutex_lock(&d->lock);
-    g_string_append_printf(d->log, "%s\n", line);
-    g_mutex_unlock(&d->lock);
-    return true;
-}
-
-static void *
-door_thread(void *data)
-{
-    Door *d = data;
-    int fd;
-
-    while ((fd = qmig_socket_accept(d->listener, QMIG_DEADLINE_NEVER, d->cancel, NULL)) >=
-           0) {
-        QmigFrameHead head;
-        QmigBuf *payload = NULL;
-        if (g_atomic_int_get(&d->closed)) {
-            close(fd);
-            continue;
-        }
-        QmigWire *wire = qmig_wire_new(fd, NULL, "near");
-        if (qmig_wire_read(wire, 2000, d->cancel, &head, &payload, NULL)) {
-            g_autoptr(GError) error = NULL;
-            g_atomic_int_set(&d->last_fd, fd);
-            qmig_far_admit(d->far, wire, &head, payload != NULL ? payload->data : NULL,
-                           qmig_deadline_in_ms(2000), &error);
-            qmig_buf_unref(payload);
-        } else {
-            qmig_wire_free(wire);
-        }
-    }
-    return NULL;
-}
-
-typedef struct {
-    char *dir;
-    QmigAddress *destination; /* where the test's QEMU listens */
-    QmigFd listener;          /* its socket */
-    Door door;
-    QmigNear *near;
-    QmigAddress *entry; /* where the near side listens for main */
-} World;
-
-static QmigAddress *
-address_in(const World *w, const char *name)
-{
-    g_autofree char *text = g_strdup_printf("unix:%s/%s", w->dir, name);
-    QmigAddress *address = qmig_address_parse(text, NULL);
-
-    g_assert_nonnull(address);
-    return address;
-}
-
-static void
-world_up(World *w, uint32_t deadline_ms, unsigned sessions_max)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(QmigAddress) here = NULL, any = qmig_address_parse("tcp:127.0.0.1:0", NULL);
-
-    static const char *const allow[] = { "unix:*/monitor", "unix:/nowhere/*",
-                                         "tcp:127.0.0.*:1", NULL };
-
-    *w = (World){ .dir = g_dir_make_tmp("qmig-tunnel-XXXXXX", NULL) };
-    w->door.log = g_string_new(NULL);
-    w->destination = address_in(w, "qemu");
-    w->listener = qmig_socket_listen(w->destination, 16, NULL, &error);
-    g_assert_no_error(error);
-    QmigFarConfig far = { .destination = w->destination,
-                          .allow = allow,
-                          .log = take_line,
-                          .data = &w->door,
-                          .sessions_max = sessions_max,
-                          .wires_max = 4,
-                          .deadline_max_ms = 60000,
-                          .cache_max = 64 << 20 };
-    w->door.far = qmig_far_new(&far);
-    w->door.cancel = qmig_cancel_new();
-    w->door.listener = qmig_socket_listen(any, 16, &w->door.address, &error);
-    g_assert_no_error(error);
-    w->door.thread = g_thread_new("door", door_thread, &w->door);
-    const QmigAddress *addresses[] = { w->door.address, NULL };
-    QmigNearConfig near = { .far = addresses,
-                            .name = "test",
-                            .deadline_ms = deadline_ms };
-    w->near = qmig_near_new(&near, NULL, &error);
-    if (sessions_max == 0) {
-        g_assert_error(error, QMIG_ERROR, QMIG_ERROR_STATE);
-        return;
-    }
-    g_assert_no_error(error);
-    here = address_in(w, "entry");
-    g_assert_true(
-        qmig_near_forward(w->near, QMIG_STREAM_MIGRATION, here, NULL, &w->entry, &error));
-}
-
-static void
-world_down(World *w)
-{
-    qmig_near_free(w->near);
-    qmig_cancel_raise(w->door.cancel);
-    g_thread_join(w->door.thread);
-    qmig_far_free(w->door.far);
-    g_string_free(w->door.log, TRUE);
-    qmig_cancel_free(w->door.cancel);
-    qmig_fd_clear(&w->door.listener);
-    qmig_fd_clear(&w->listener);
-    (void)g_unlink(w->destination->path);
-    qmig_address_free(w->door.address);
-    qmig_address_free(w->destination);
-    qmig_address_free(w->entry);
-    g_assert_cmpint(g_rmdir(w->dir), ==, 0);
-    g_free(w->dir);
-}
-
-static int
-enter(const World *w)
-{
-    int fd = qmig_socket_connect(w->entry, qmig_deadline_in_ms(1000), NULL, NULL);
-
-    g_assert_cmpint(fd, >=, 0);
-    return fd;
-}
-
-static int
-leave(const World *w, int64_t ms)
-{
-    return qmig_socket_accept(w->listener, qmig_deadline_in_ms(ms), NULL, NULL);
-}
-
-static void
-say(int fd, const char *text)
-{
-    g_assert_true(qmig_socket_write_all(fd, text, strlen(text), qmig_deadline_in_ms(2000),
-                                        NULL, NULL));
-}
-
-static void
-hear(int fd, const char *text)
-{
-    size_t len = strlen(text);
-    g_autofree char *got = g_malloc0(len + 1);
-
-    for (size_t n = 0; n < len;) {
-        ssize_t m = qmig_socket_read(fd, got + n, len - n, qmig_deadline_in_ms(10000),
-                                     NULL, NULL);
-        g_assert_cmpint(m, >, 0);
-        n += (size_t)m;
-    }
-    g_assert_cmpstr(got, ==, text);
-}
-
-static void
-hear_end(int fd)
-{
-    char byte;
-
-    g_assert_cmpint(
-        qmig_socket_read(fd, &byte, 1, qmig_deadline_in_ms(10000), NULL, NULL), ==, 0);
-}
 
 /* Nothing is connected before its first bytes, nothing before main's were written; half-closes pass. */
 static void
@@ -364,39 +178,6 @@ test_mains(void)
     world_down(&w);
 }
 
-/* What an address may be to which the far end is allowed to connect by a pattern. */
-static void
-check_allowed(const char *address, bool allowed)
-{
-    World w;
-    QmigFrameType type;
-    g_autoptr(QmigBuf) why = NULL;
-    QmigLinkOpen open = { .kind = QMIG_STREAM_CONTROL };
-
-    world_up(&w, 60000, 4);
-    g_strlcpy(open.address, address, sizeof open.address);
-    QmigLinkStream *stream = qmig_link_open(qmig_near_link(w.near), &open, NULL);
-    g_assert_true(qmig_link_stream_read(stream, &type, &why, NULL));
-    g_assert_cmpint(type, ==, QMIG_FRAME_RESET);
-    g_autofree char *text = g_strndup((const char *)why->data, why->len);
-    g_test_message("%s: %s", address, text);
-    g_assert_cmpint(strstr(text, "the far end") == NULL, ==, allowed);
-    qmig_link_stream_free(stream);
-    world_down(&w);
-}
-
-static void
-test_allowed(void)
-{
-    check_allowed("unix:/nowhere/vm1/qmp", true);
-    check_allowed("unix:/nowhere/../run/qmp", false);
-    check_allowed("unix:/nowhere/./qmp", false);
-    check_allowed("unix:/elsewhere/qmp", false);
-    check_allowed("tcp:127.0.0.1:1", true);
-    check_allowed("tcp:127.0.0.x.example:1", false);
-    check_allowed("tcp:localhost:1", false);
-}
-
 /* Whoever is left behind by a break sees a break. */
 static void
 test_reset(void)
@@ -419,26 +200,6 @@ test_reset(void)
     }
     g_assert_false(ok);
     world_down(&w);
-}
-
-/* Every connection of the tunnel breaks, and none can be made. */
-static void
-break_all(World *w)
-{
-    while (qmig_link_missing_wire(qmig_near_link(w->near)) >= 0) {
-        g_usleep(10000);
-    }
-    g_atomic_int_set(&w->door.closed, 1);
-    for (int fd = g_atomic_int_get(&w->door.last_fd); fd > 2 && fd > w->door.listener;
-         fd--) {
-        /* Whatever of them are connections of the tunnel. */
-        struct sockaddr_storage peer;
-        socklen_t len = sizeof peer;
-        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 &&
-            peer.ss_family == AF_INET) {
-            (void)shutdown(fd, SHUT_RDWR);
-        }
-    }
 }
 
 /* A dark link is a pause; one that stays dark is the end, for both sides. */
@@ -543,25 +304,6 @@ test_turned_down(void)
     g_assert_nonnull(strstr(w.door.log->str, "refused monitor of test: io: unix:"));
     g_mutex_unlock(&w.door.lock);
     world_down(&w);
-}
-
-/* Of a thousand that are turned down not every one is a line. */
-static void
-test_log_is_bounded(void)
-{
-    Door door = { .log = g_string_new(NULL) };
-    QmigFarLog *log = qmig_far_log_new(take_line, &door);
-    g_autoptr(GError) why = g_error_new(QMIG_ERROR, QMIG_ERROR_CONFIG, "no");
-
-    for (int i = 0; i < 1000; i++) {
-        qmig_far_log_refused(log, QMIG_STREAM_DISK, "", why);
-    }
-    g_auto(GStrv) lines = g_strsplit(door.log->str, "\n", -1);
-    g_assert_cmpuint(g_strv_length(lines), <=, 2 * QMIG_REFUSALS_LINES);
-    g_assert_cmpstr(lines[0], ==, "refused disk of a nameless session: config: no");
-    qmig_far_log_free(log);
-    g_assert_nonnull(strstr(door.log->str, " config; the last from disk of a nameless"));
-    g_string_free(door.log, TRUE);
 }
 
 static QmigNear *
@@ -682,155 +424,6 @@ test_given_up(void)
     world_down(&w);
 }
 
-/* ---- from within the process ------------------------------------------------------------ */
-
-/* A source in this process: what it writes goes by the sink, all else by the descriptor. */
-typedef struct {
-    QmigFd fd;
-    QmigRelaySink sink;
-    QmigCancel *cancel;
-} Inside;
-
-static void
-inside_enter(Inside *in, const World *w)
-{
-    g_autoptr(GError) error = NULL;
-
-    in->fd = qmig_near_connect(w->near, w->entry, &in->sink, &error);
-    g_assert_no_error(error);
-    g_assert_nonnull(in->sink.put);
-    in->cancel = qmig_cancel_new();
-}
-
-static void
-inside_leave(Inside *in)
-{
-    qmig_fd_clear(&in->fd);
-    in->sink.release(in->sink.self);
-    qmig_cancel_free(in->cancel);
-}
-
-/* Put @n bytes of @byte where the sink wants them. */
-static bool
-inside_say(Inside *in, char byte, size_t n, GError **error)
-{
-    size_t room;
-    uint8_t *place = in->sink.place(in->sink.self, &room);
-
-    g_assert_cmpuint(room, >=, n);
-    memset(place, byte, n);
-    return in->sink.put(in->sink.self, place, n, in->cancel, error);
-}
-
-static void
-test_inside(void)
-{
-    World w;
-    Inside in;
-    g_autoptr(GError) error = NULL;
-
-    world_up(&w, 60000, 4);
-    inside_enter(&in, &w);
-    g_assert_true(inside_say(&in, 'a', 3, &error));
-    g_assert_true(in.sink.put(in.sink.self, (const uint8_t *)"bc", 2, in.cancel, &error));
-    g_assert_true(inside_say(&in, 'd', 1, &error));
-    g_auto(QmigFd) out = leave(&w, 5000);
-    hear(out, "aaabcd");
-    say(out, "back");
-    hear(in.fd, "back");
-    (void)shutdown(in.fd, SHUT_WR);
-    hear_end(out);
-    say(out, "last words");
-    hear(in.fd, "last words");
-    qmig_fd_clear(&out);
-    hear_end(in.fd);
-    g_autoptr(QmigAddress) nowhere = address_in(&w, "nowhere");
-    QmigRelaySink none;
-    g_assert_cmpint(qmig_near_connect(w.near, nowhere, &none, &error), ==, -1);
-    g_assert_error(error, QMIG_ERROR, QMIG_ERROR_CONFIG);
-    inside_leave(&in);
-    world_down(&w);
-}
-
-/* Its reader has left: a put fails, and what was said last can be read. */
-static void
-test_inside_reset(void)
-{
-    World w;
-    Inside in;
-    g_autoptr(GError) error = NULL;
-    bool ok = true;
-
-    world_up(&w, 60000, 4);
-    inside_enter(&in, &w);
-    g_assert_true(inside_say(&in, 'a', 1, NULL));
-    g_auto(QmigFd) out = leave(&w, 5000);
-    hear(out, "a");
-    say(out, "SHUT");
-    qmig_fd_clear(&out);
-    for (int i = 0; i < 1000 && ok; i++) {
-        ok = inside_say(&in, 'b', 1 << 16, &error);
-    }
-    g_assert_false(ok);
-    g_clear_error(&error);
-    g_assert_false(inside_say(&in, 'c', 1, &error));
-    hear(in.fd, "SHUT");
-    inside_leave(&in);
-    world_down(&w);
-}
-
-static void *
-say_until_it_fails(void *data)
-{
-    Inside *in = data;
-    GError *error = NULL;
-
-    while (inside_say(in, 'c', 1 << 16, &error)) {
-    }
-    return error;
-}
-
-/* It waits for room in the dark, until it is told not to, or the session is no more. */
-static void
-check_inside_stopped(bool by_session)
-{
-    World w;
-    Inside in;
-
-    world_up(&w, 60000, 4);
-    QmigNear *near = qmig_near_ref(w.near);
-    inside_enter(&in, &w);
-    g_assert_true(inside_say(&in, 'a', 1, NULL));
-    g_auto(QmigFd) out = leave(&w, 5000);
-    hear(out, "a");
-    break_all(&w);
-    GThread *thread = g_thread_new("inside", say_until_it_fails, &in);
-    g_usleep(300000);
-    if (by_session) {
-        qmig_near_free(g_steal_pointer(&w.near));
-    } else {
-        qmig_cancel_raise(in.cancel);
-    }
-    g_autoptr(GError) error = g_thread_join(thread);
-    g_assert_error(error, QMIG_ERROR, QMIG_ERROR_CANCELLED);
-    if (by_session) {
-        QmigRelaySink none;
-        g_clear_error(&error);
-        g_assert_cmpint(qmig_near_connect(near, w.entry, &none, &error), ==, -1);
-        g_assert_error(error, QMIG_ERROR, QMIG_ERROR_CLOSED);
-    }
-    inside_leave(&in);
-    qmig_near_unref(near);
-    world_down(&w);
-}
-
-static void
-test_inside_stopped(void)
-{
-    check_inside_stopped(false);
-    check_inside_stopped(true);
-}
-
 /* More than goes into the queue. */
 static void *
 fill_queue(void *data)
@@ -943,18 +536,13 @@ main(int argc, char **argv)
     g_test_add_func("/link/tunnel/stray", test_stray);
     g_test_add_func("/link/tunnel/stray-unseen", test_stray_unseen);
     g_test_add_func("/link/tunnel/mains", test_mains);
-    g_test_add_func("/link/tunnel/allowed", test_allowed);
     g_test_add_func("/link/tunnel/reset", test_reset);
     g_test_add_func("/link/tunnel/dark", test_dark);
     g_test_add_func("/link/tunnel/no-destination", test_no_destination);
     g_test_add_func("/link/tunnel/turned-down", test_turned_down);
-    g_test_add_func("/link/tunnel/log-is-bounded", test_log_is_bounded);
     g_test_add_func("/link/tunnel/replaced", test_replaced);
     g_test_add_func("/link/tunnel/refused-replaces-nobody", test_refused_replaces_nobody);
     g_test_add_func("/link/tunnel/given-up", test_given_up);
-    g_test_add_func("/link/tunnel/inside", test_inside);
-    g_test_add_func("/link/tunnel/inside-reset", test_inside_reset);
-    g_test_add_func("/link/tunnel/inside-stopped", test_inside_stopped);
     g_test_add_func("/link/tunnel/switching", test_switching);
     g_test_add_func("/link/tunnel/no-descriptors", test_no_descriptors);
     g_test_add_func("/link/tunnel/full", test_full);

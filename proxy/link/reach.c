@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "proxy/link/allow.h"
+#include "proxy/link/reach.h"
 
 #include "util/error.h"
+#include "util/socket.h"
 
+#include <poll.h>
 #include <string.h>
+
+enum {
+    CONNECT_MS = 10000,
+    CONNECT_AGAIN_MS = 100,
+};
 
 /* The kernel goes up a path's "..", a pattern does not see that. */
 static bool
@@ -31,8 +38,8 @@ allows(const char *pattern, const QmigAddress *address, const char *text)
 }
 
 QmigAddress *
-qmig_allow(const QmigAddress *destination, const char *const *patterns,
-           const char *wanted, GError **error)
+qmig_reach_allowed(const QmigAddress *destination, const char *const *patterns,
+                   const char *wanted, GError **error)
 {
     if (wanted[0] == '\0' && destination != NULL) {
         return qmig_address_copy(destination);
@@ -68,4 +75,26 @@ qmig_allow(const QmigAddress *destination, const char *const *patterns,
         return NULL;
     }
     return g_steal_pointer(&address);
+}
+
+int
+qmig_reach(const QmigAddress *address, bool may_come, const QmigCancel *cancel,
+           GError **error)
+{
+    QmigDeadline deadline = qmig_deadline_in_ms(CONNECT_MS);
+
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+        int fd = qmig_socket_connect(address, deadline, cancel, &local);
+        if (fd >= 0) {
+            return fd;
+        }
+        if (!may_come || qmig_cancel_is_raised(cancel) ||
+            qmig_now_us() + CONNECT_AGAIN_MS * 1000 >= deadline) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return -1;
+        }
+        (void)!qmig_wait_fd(qmig_cancel_fd(cancel), POLLIN,
+                            qmig_deadline_in_ms(CONNECT_AGAIN_MS), NULL, NULL);
+    }
 }
