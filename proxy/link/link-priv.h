@@ -132,6 +132,7 @@ struct QmigLink {
     uint64_t queued; /* bytes in queues */
     uint64_t held;   /* of all streams */
     unsigned breaks;
+    bool was_up; /* before its first connection it is not dark */
     uint64_t dark_us, rtt_us;
     GThread *clock;
     bool freeing;

@@ -37,7 +37,7 @@ stats_locked(QmigLink *link, QmigLinkStats *stats)
             stats->unconsumed += ((const Frame *)l->data)->plain_len;
         }
     }
-    if (link->state == QMIG_LINK_DARK) {
+    if (link->state == QMIG_LINK_DARK && link->was_up) {
         stats->dark_ms += (uint64_t)(qmig_now_us() - link->dark_since) / 1000;
     }
     stats->ratio = stats->wire_bytes > 0

@@ -519,7 +519,8 @@ qmig_link_attach(QmigLink *link, QmigWire *wire, unsigned index)
     link->chooser.threads = compressing_threads(link);
     if (link->state == QMIG_LINK_DARK) {
         link->state = QMIG_LINK_UP;
-        link->dark_us += (uint64_t)(qmig_now_us() - link->dark_since);
+        link->dark_us += link->was_up ? (uint64_t)(qmig_now_us() - link->dark_since) : 0;
+        link->was_up = true;
     }
     g_thread_unref(g_thread_new("qmig-link-read", reader_thread, w));
     g_thread_unref(g_thread_new("qmig-link-write", writer_thread, w));
