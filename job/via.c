@@ -239,7 +239,9 @@ qmig_via_look(QmigJob *job)
     via->looked_us = now;
     qmig_via_stats(via, &stats);
     /* A source that was asked meanwhile may have kept us from looking for long. */
-    int64_t unseen_us = (int64_t)(stats.dark_ms - via->counted_ms) * 1000;
+    int64_t unseen_us = stats.dark_ms > via->counted_ms
+                            ? (int64_t)(stats.dark_ms - via->counted_ms) * 1000
+                            : 0;
     via->counted_ms = stats.dark_ms;
     tell_far_end(job);
     judge_standstill(job);

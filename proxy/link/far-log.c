@@ -4,10 +4,12 @@
 #include "proxy/link/refusals.h"
 #include "util/clock.h"
 
+#include <pthread.h>
+
 struct QmigFarLog {
     bool (*emit)(void *data, const char *line);
     void *data;
-    GMutex lock; /* guards refusals */
+    pthread_mutex_t lock; /* guards refusals */
     QmigRefusals *refusals;
 };
 
@@ -26,7 +28,7 @@ qmig_far_log_new(bool (*emit_line)(void *data, const char *line), void *data)
 
     log->emit = emit_line;
     log->data = data;
-    g_mutex_init(&log->lock);
+    pthread_mutex_init(&log->lock, NULL);
     log->refusals = qmig_refusals_new(emit, log);
     return log;
 }
@@ -36,7 +38,7 @@ qmig_far_log_free(QmigFarLog *log)
 {
     qmig_refusals_flush(log->refusals, true, qmig_now_us());
     qmig_refusals_free(log->refusals);
-    g_mutex_clear(&log->lock);
+    pthread_mutex_destroy(&log->lock);
     g_free(log);
 }
 
@@ -50,15 +52,15 @@ qmig_far_log_refused(QmigFarLog *log, QmigStreamKind kind, const char *session,
     g_autofree char *who = g_strdup_printf(
         "%s of %s", names[kind], session[0] != '\0' ? session : "a nameless session");
 
-    g_mutex_lock(&log->lock);
+    pthread_mutex_lock(&log->lock);
     qmig_refusals_add(log->refusals, who, why, qmig_now_us());
-    g_mutex_unlock(&log->lock);
+    pthread_mutex_unlock(&log->lock);
 }
 
 void
 qmig_far_log_flush(QmigFarLog *log)
 {
-    g_mutex_lock(&log->lock);
+    pthread_mutex_lock(&log->lock);
     qmig_refusals_flush(log->refusals, false, qmig_now_us());
-    g_mutex_unlock(&log->lock);
+    pthread_mutex_unlock(&log->lock);
 }
