@@ -376,8 +376,8 @@ def killed():
 
 
 def damaged():
-    """A byte of a chunk is wrong: the place is told, no guest runs there, and the file's own is
-    not harmed by it."""
+    """Bytes of a chunk are wrong (one alone may not matter: another match of the same content, say): the
+    place is told, no guest runs there, and the file's own is not harmed by it."""
     with pair() as p:
         p.wait_ticking(p.src)
         path = fresh("guest.qmig")
@@ -385,9 +385,9 @@ def damaged():
         size = os.path.getsize(path)
         with open(path, "r+b") as file:
             file.seek(size // 2)
-            byte = file.read(1)
+            piece = file.read(16)
             file.seek(size // 2)
-            file.write(bytes([byte[0] ^ 0x10]))
+            file.write(bytes(byte ^ 0xff for byte in piece))
         done = lib.run("restore", path, f"unix:{p.dst.qmp}")
         check(done.code == 3, f"exit 3, got {done.code}: {done.err}")
         for text in ("chunk ", "file offset ", "stream offset ", "This QEMU has ended"):
