@@ -17,7 +17,7 @@ static struct {
     const char *reason; /* (nullable) why a connection broke off */
     int64_t reason_us;
     uint64_t standstill_ms;
-    char *why;                    /* it has given up */
+    char why[200];                /* it has given up; "": no word of it */
     void (*given_up)(void *data); /* (nullable) called then */
     void *data;
 } play;
@@ -137,7 +137,7 @@ qmig_link_error(QmigLink *link)
     (void)link;
     return g_atomic_int_get(&play.failed)
                ? g_error_new(QMIG_ERROR, QMIG_ERROR_TIMEOUT, "%s",
-                             play.why != NULL ? play.why : "no connection for 120 s")
+                             play.why[0] != '\0' ? play.why : "no connection for 120 s")
                : NULL;
 }
 
@@ -145,8 +145,7 @@ void
 qmig_link_fail(QmigLink *link, GError *error)
 {
     (void)link;
-    g_free(play.why);
-    play.why = g_strdup(error->message);
+    g_strlcpy(play.why, error->message, sizeof play.why);
     g_error_free(error);
     g_atomic_int_set(&play.failed, 1);
     if (play.given_up != NULL) {

@@ -263,7 +263,6 @@ check_standstill(void (*tick)(World *w, int n), const char *why)
     g_assert_nonnull(strstr(error->message, why));
     g_assert_cmpstr(w->run[SRC], ==, "running");
     g_assert_true(world_settings_are_as_before(w, SRC));
-    g_clear_pointer(&play.why, g_free);
     g_array_unref(watch.limits);
     world_free(w);
 }
