@@ -578,7 +578,7 @@ ROWS = {
     "comp-xbzrle-cache": sets("--comp-xbzrle-cache=8M", also=SLOW, value=8 << 20, workload=HOT,
                               claim=pages("xbzrle")),
     "comp-zlib-level": level("zlib", 9),
-    "comp-zstd-level": level("zstd", 19),
+    "comp-zstd-level": level("zstd", 6),
     "comp-qatzip-level": qatzip,
     "auto-converge": sets("--auto-converge"),
     "auto-converge-initial": sets("--auto-converge-initial=35%", value=35),
