@@ -48,26 +48,18 @@ read_magic(QmigCursor *c, const char *what, GError **error)
                           QMIG_LINK_MAGIC);
 }
 
-/* What people will see: no control characters. */
-static void
-keep_printable(char *text)
+bool
+qmig_link_keep_printable(char *text)
 {
+    bool was_printable = true;
+
     for (char *p = text; *p != '\0'; p++) {
         if (!g_ascii_isprint(*p)) {
             *p = '?';
+            was_printable = false;
         }
     }
-}
-
-static bool
-is_printable(const char *text)
-{
-    for (const char *p = text; *p != '\0'; p++) {
-        if (!g_ascii_isprint(*p)) {
-            return false;
-        }
-    }
-    return true;
+    return was_printable;
 }
 
 void
@@ -77,13 +69,12 @@ qmig_link_name(const char *what, const char *host,
     g_autofree char *whole = g_strdup_printf("%s@%s", what, host);
 
     g_strlcpy(name, whole, QMIG_LINK_NAME_MAX + 1);
-    if (strlen(whole) <= QMIG_LINK_NAME_MAX && is_printable(whole)) {
+    if (qmig_link_keep_printable(name) && strlen(whole) <= QMIG_LINK_NAME_MAX) {
         return;
     }
     g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, whole, -1);
     sum[NAME_SUM] = '\0';
     name[QMIG_LINK_NAME_MAX - 1 - NAME_SUM] = '\0';
-    keep_printable(name);
     g_strlcat(name, "#", QMIG_LINK_NAME_MAX + 1);
     g_strlcat(name, sum, QMIG_LINK_NAME_MAX + 1);
 }
@@ -106,7 +97,7 @@ qmig_hello_read(const void *in, size_t len, QmigHello *h, GError **error)
         return truncated(error, "HELLO", len);
     }
     name[MIN(name_len, QMIG_LINK_NAME_MAX)] = '\0';
-    keep_printable(name);
+    (void)qmig_link_keep_printable(name);
     g_strlcpy(h->name, name, sizeof h->name);
     return true;
 }
@@ -212,7 +203,7 @@ qmig_refused_read(const void *in, size_t len, QmigRefusal *code,
         return truncated(error, "REFUSED", len);
     }
     *code = (QmigRefusal)number;
-    keep_printable(text);
+    (void)qmig_link_keep_printable(text);
     g_strlcpy(reason, text, QMIG_LINK_REASON_MAX + 1);
     return true;
 }

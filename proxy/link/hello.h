@@ -62,6 +62,10 @@ typedef enum {
     QMIG_REFUSED_PROTOCOL = 5,
 } QmigRefusal;
 
+/* What people will see, whoever said it: "?" for all else, control characters say. Return: there was
+   none. */
+bool qmig_link_keep_printable(char *text);
+
 /**
  * qmig_link_name() - of a session: WHAT@HOST
  * @what: it is for, the same when its near end comes again, and on this host for nothing else

@@ -120,10 +120,8 @@ note_reason(QmigNear *near, const char *reason, bool broke)
 {
     char *text = g_strndup(reason, QMIG_LINK_REASON_MAX);
 
-    /* It may be the far end's word, and people will see it. */
-    for (char *p = text; *p != '\0'; p++) {
-        *p = g_ascii_isprint(*p) ? *p : '?';
-    }
+    /* It may be the far end's word. */
+    (void)qmig_link_keep_printable(text);
     pthread_mutex_lock(&near->lock);
     g_free(near->last_reason);
     near->last_reason = text;
